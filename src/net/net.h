@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The network: calls between named peers, each a header and optionally a payload either way.
+ *
+ * A caller sends a header and *offers* a payload. The receiver sees the header first, decides where
+ * the payload is to go, and pulls it into that memory; then it answers with a header and optionally
+ * a payload, which lands straight in the memory that the caller named. So no byte of payload moves
+ * before somebody has a place for it, and nothing is copied on the way. (Over RDMA the pull is a
+ * read and the reply's payload a write, both started by the node.)
+ *
+ * Backends: `tcp` (io_uring; TLS 1.3 with certificates on both sides, or plain with a keyed tag on
+ * each message) and `sim` (virtual time, delays, loss). All calls run on the reactor that owns the
+ * struct net; those marked [fiber] block the calling fiber.
+ *
+ * A connection is established on first use, and again after a failure with growing pauses; a call
+ * on a lost connection ends with SHOAL_E_CONNECTION, and then nothing is known of what the peer did.
+ */
+#ifndef SHOAL_NET_NET_H
+#define SHOAL_NET_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct reactor;
+struct net;
+struct net_peer;
+struct net_listener;
+struct net_request;
+
+#define NET_HEADER_MAX 8192u            /* bytes of an encoded message header */
+#define NET_PAYLOAD_MAX (16u << 20)     /* bytes of one payload */
+#define NET_IOV_MAX 16u
+#define NET_ADDRESS_MAX 64u             /* "10.0.0.1:7400", "[::1]:7400", or a simulated host's name */
+
+/* What a certificate says of its holder: who may send which message is decided by this. */
+enum net_role { NET_ROLE_NONE, NET_ROLE_CLIENT, NET_ROLE_NODE, NET_ROLE_AUTHORITY, NET_ROLE_ADMIN };
+
+struct net_identity {
+    enum net_role role;
+    char name[64];    /* a node's or user's name */
+    char cluster[40]; /* the cluster the certificate belongs to */
+};
+
+/*
+ * struct net_call - One call, the caller's until net_call() returns.
+ * @header: request header to send (an encoded message of wire/)
+ * @payload: payload offered to the receiver; lent until the call ends
+ * @reply_payload: where the reply's payload may go; lent until the call ends
+ * @deadline_ns: absolute, of the reactor's clock; after it the call ends with SHOAL_E_TIMEOUT and
+ *               the peer is told to cancel
+ * @reply_header, @reply_header_len: the reply's header (in: room, out: length)
+ * @reply_payload_len: out: bytes of payload that came
+ */
+struct net_call {
+    const void *header;
+    size_t header_len;
+    const struct iovec *payload;
+    unsigned payload_count;
+    const struct iovec *reply_payload;
+    unsigned reply_payload_count;
+    uint64_t deadline_ns;
+
+    uint8_t *reply_header;
+    size_t reply_header_len;
+    size_t reply_payload_len;
+};
+
+/*
+ * struct net_service - What a listener does with requests.
+ * @request: a request's header has arrived. Runs on the reactor's stack, must not block: it spawns a
+ *           fiber of the right class or answers with net_refuse(). The header stays valid
+ *           until the request is answered.
+ */
+struct net_service {
+    void (*request)(void *ctx, struct net_request *request);
+    void *ctx;
+};
+
+/* ---- calling ---- */
+
+/*
+ * net_peer_open() - A peer to call. No connection is made yet.
+ * @address: text as above. @name: the certificate's name it must present, NULL: any of the cluster.
+ * @max_calls: calls outstanding at once; more end with SHOAL_E_BUSY at once.
+ */
+int net_peer_open(struct net *net, const char *address, const char *name, unsigned max_calls,
+                  struct net_peer **out);
+/* Outstanding calls end with SHOAL_E_CANCELLED; [fiber] returns when they have. */
+void net_peer_close(struct net_peer *peer);
+
+/*
+ * net_call() - [fiber] Send and wait for the answer.
+ * Return: 0 when a reply came (whatever its header says), else SHOAL_E_CONNECTION, TIMEOUT, BUSY,
+ * CANCELLED, DENIED (certificate refused), VERSION, or TOO_LARGE (the reply does not fit).
+ */
+int net_call(struct net_peer *peer, struct net_call *call);
+
+/* net_call_cancel() - End a call of another fiber early, with SHOAL_E_CANCELLED. */
+void net_call_cancel(struct net_peer *peer, struct net_call *call);
+
+/* ---- answering ---- */
+
+int net_listen(struct net *net, const char *address, const struct net_service *service,
+               struct net_listener **out);
+/* The address really listened on (port 0 asks for any). */
+const char *net_listener_address(const struct net_listener *listener);
+/* [fiber] Unanswered requests are cancelled; returns when their handlers have answered. */
+void net_listener_close(struct net_listener *listener);
+
+const void *net_request_header(const struct net_request *request, size_t *len);
+const struct net_identity *net_request_identity(const struct net_request *request);
+size_t net_request_payload_len(const struct net_request *request); /* offered by the caller */
+bool net_request_cancelled(const struct net_request *request); /* the caller gave up or is gone */
+
+/*
+ * net_request_pull() - [fiber] Fetch the offered payload into @iov, at most once.
+ * Return: 0, SHOAL_E_CONNECTION, SHOAL_E_CANCELLED, SHOAL_E_TIMEOUT, or SHOAL_E_CORRUPT when the
+ * transport's own check failed.
+ */
+int net_request_pull(struct net_request *request, const struct iovec *iov, unsigned iov_count,
+                     uint64_t deadline_ns);
+
+/*
+ * net_reply() - [fiber] Answer, exactly once for each request; returns when the buffers are no longer
+ * in use. The request is gone afterwards, whatever is returned.
+ */
+int net_reply(struct net_request *request, const void *header, size_t header_len,
+              const struct iovec *payload, unsigned payload_count);
+
+/*
+ * net_refuse() - Answer without a header, from where a fiber could not be had: net_call() of the
+ * caller returns @error (SHOAL_E_BUSY, DENIED, SHUTDOWN, VERSION, INVALID). Does not block.
+ */
+void net_refuse(struct net_request *request, int error);
+
+/* ---- backends ---- */
+
+void net_destroy(struct net *net); /* [fiber] every peer and listener must be closed */
+
+#endif
