@@ -14,18 +14,20 @@
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
         if (UNLIKELY(!(cond)))                                                                     \
-            check_failed(#cond, __FILE__, __LINE__, __func__, NULL);                               \
+            check_failed(#cond, __FILE__, __LINE__, __func__);                                     \
     } while (0)
 
 /* As CHECK, with the values that a person needs to see what went wrong. */
 #define CHECK_MSG(cond, ...)                                                                       \
     do {                                                                                           \
         if (UNLIKELY(!(cond)))                                                                     \
-            check_failed(#cond, __FILE__, __LINE__, __func__, __VA_ARGS__);                        \
+            check_failed_with(#cond, __FILE__, __LINE__, __func__, __VA_ARGS__);                   \
     } while (0)
 
-/* Prints expression, place and the optional message to stderr, then aborts. */
+/* Print expression, place and message to stderr, then abort. */
 _Noreturn void check_failed(const char *expression, const char *file, int line,
-                            const char *function, const char *format, ...) PRINTF_LIKE(5, 6);
+                            const char *function);
+_Noreturn void check_failed_with(const char *expression, const char *file, int line,
+                                 const char *function, const char *format, ...) PRINTF_LIKE(5, 6);
 
 #endif

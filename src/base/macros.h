@@ -42,7 +42,7 @@
 #define LIKELY(cond) __builtin_expect(!!(cond), 1)
 #define UNLIKELY(cond) __builtin_expect(!!(cond), 0)
 
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
+#define PRINTF_LIKE(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
 #define NODISCARD __attribute__((warn_unused_result))
 
 static inline uint64_t round_up_u64(uint64_t value, uint64_t power_of_two)

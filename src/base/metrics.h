@@ -75,7 +75,7 @@ static inline double gauge_get(const struct gauge *gauge)
 
 /*
  * metrics_label() - Writes `name="value"` with the value escaped.
- * returns the length, or SHOAL_E_TOO_LARGE when @size is too small.
+ * Returns the length, or SHOAL_E_TOO_LARGE when @size is too small.
  */
 int metrics_label(char *out, size_t size, const char *name, const char *value);
 
