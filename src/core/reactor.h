@@ -45,11 +45,13 @@ struct reactor_config {
     uint64_t spin_ns;                  /* keep polling this long after the last work */
     int cpu;                           /* pin the running thread to this CPU, -1: do not */
     unsigned uring_entries;            /* 0: no io_uring (simulated and pure tests) */
+    bool roaming;                      /* threads may take turns in polling it: see below */
 };
 
 /*
- * reactor_create() - A reactor, not running yet. Any thread; it then belongs to the thread that
- * polls it.
+ * reactor_create() - A reactor, not running yet. Any thread; it then belongs to the first thread
+ * that polls it. A roaming one may be polled by several, one at a time under a lock of the
+ * caller's: a library driven by its callers. It gives up the io_uring modes for a single thread.
  * Return: 0, SHOAL_E_NO_MEMORY, or SHOAL_E_SYSTEM when io_uring is refused (logged with its cause
  * and what to do about it).
  */
@@ -75,14 +77,34 @@ uint64_t reactor_next_timer_ns(const struct reactor *reactor);
  */
 void reactor_wait(struct reactor *reactor, uint64_t limit_ns);
 
-void reactor_run(struct reactor *reactor);  /* until reactor_stop() */
+/*
+ * reactor_run() - Poll until reactor_stop(), spin while events come in quick succession and for
+ * `spin_ns` after, sleep otherwise. A spin starts only when many events in a row each came within
+ * `spin_ns` of the one before, and a timer is not an event: heartbeats never start it.
+ */
+void reactor_run(struct reactor *reactor);
 void reactor_stop(struct reactor *reactor); /* any thread; also wakes it */
 void reactor_wake(struct reactor *reactor); /* any thread */
+
+/*
+ * reactor_event_fd() - For an outer event loop: a file descriptor to poll for POLLIN, the
+ * reactor's, the same at each call. Only with io_uring and the kernel's clock.
+ * Return: the fd, or SHOAL_E_UNSUPPORTED or SHOAL_E_SYSTEM.
+ *
+ * reactor_event_arm() - Call it after the last reactor_poll_once() and before going to sleep:
+ * from here on the fd becomes readable when there is something to do, a due timer included. It is
+ * readable at once when there is something now. Nobody needs to read from the fd.
+ */
+int reactor_event_fd(struct reactor *reactor);
+void reactor_event_arm(struct reactor *reactor);
+
+/* What it was called at creation, for messages. */
+const char *reactor_name(const struct reactor *reactor);
 
 /* The reactor being polled on this thread; NULL outside reactor_poll_once(). */
 struct reactor *reactor_self(void);
 
-/* Time of the current poll: of @reactor, which must be one of this thread's. */
+/* Time of the current poll; between polls, the time now. @reactor must be one of this thread's. */
 uint64_t reactor_now_ns(const struct reactor *reactor);
 uint64_t reactor_wall_s(const struct reactor *reactor);
 

@@ -27,6 +27,11 @@ struct uring_op {
  */
 struct io_uring_sqe *uring_get_sqe(struct uring *uring, struct uring_op *op);
 
+/*
+ * On a roaming reactor (core/reactor.h) an operation may end with -ECANCELED although nobody
+ * cancelled it: the kernel does so when the thread that submitted it has ended. Submit it again.
+ */
+
 /* Ask that @op ends early; its completion still comes (-ECANCELED or its result). */
 void uring_cancel(struct uring *uring, struct uring_op *op);
 
