@@ -94,6 +94,16 @@ int blob_version_compare(const struct blob_version *a, const struct blob_version
 bool blob_version_is_none(const struct blob_version *version);
 bool blob_id_equal(const struct blob_id *a, const struct blob_id *b);
 
+/* XXH3 of pool (u32, little endian) and key. */
+uint64_t blob_id_hash(const struct blob_id *id, uint64_t seed);
+
+/*
+ * blob_partition() - The partition of an object: the top @partition_bits of its hash with seed 0.
+ * Part of the format: clients, nodes and engines must agree on it.
+ */
+#define BLOB_PARTITION_BITS_MAX 24u
+uint32_t blob_partition(const struct blob_id *id, unsigned partition_bits);
+
 /* The key of a blob put by name: SHA-256 of ("name", pool is not part of it, name). */
 struct blob_key blob_key_of_name(const void *name, size_t len);
 
@@ -104,6 +114,8 @@ struct blob_key blob_key_of_stripe(const struct blob_key *head, uint64_t upload,
 struct blob_key blob_key_of_upload(const struct blob_key *head, uint64_t upload);
 
 /* One encoding for wire and disk: little endian, name last. Decoding refuses what cannot be. */
+void blob_id_encode(struct encoder *out, const struct blob_id *id);
+void blob_id_decode(struct decoder *in, struct blob_id *id);
 void blob_version_encode(struct encoder *out, const struct blob_version *version);
 void blob_version_decode(struct decoder *in, struct blob_version *version);
 void blob_desc_encode(struct encoder *out, const struct blob_desc *desc);
