@@ -19,7 +19,7 @@
 
 #include "base/value.h"
 
-#define CONFIG_FILE_MAX (1024 * 1024)
+#define CONFIG_FILE_MAX ((size_t)1024 * 1024)
 
 struct config_table {
     const char *title; /* heading of the reference */
