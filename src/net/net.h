@@ -112,12 +112,14 @@ void net_listener_close(struct net_listener *listener);
 const void *net_request_header(const struct net_request *request, size_t *len);
 const struct net_identity *net_request_identity(const struct net_request *request);
 size_t net_request_payload_len(const struct net_request *request); /* offered by the caller */
+/* When the caller stops waiting, by this reactor's clock: for the calls a handler makes itself. */
+uint64_t net_request_deadline_ns(const struct net_request *request);
 bool net_request_cancelled(const struct net_request *request); /* the caller gave up or is gone */
 
 /*
  * net_request_pull() - [fiber] Fetch the offered payload into @iov, at most once.
- * Return: 0, SHOAL_E_CONNECTION, SHOAL_E_CANCELLED, SHOAL_E_TIMEOUT, or SHOAL_E_CORRUPT when the
- * transport's own check failed.
+ * Return: 0, SHOAL_E_CONNECTION, SHOAL_E_CANCELLED, SHOAL_E_TIMEOUT, SHOAL_E_TOO_LARGE when @iov has
+ * no room for it, or SHOAL_E_CORRUPT when the transport's own check failed.
  */
 int net_request_pull(struct net_request *request, const struct iovec *iov, unsigned iov_count,
                      uint64_t deadline_ns);
@@ -138,5 +140,89 @@ void net_refuse(struct net_request *request, int error);
 /* ---- backends ---- */
 
 void net_destroy(struct net *net); /* [fiber] every peer and listener must be closed */
+
+/* ---- backend: simulated ---- */
+
+/*
+ * A simulated network joins any number of reactors of one thread. It draws every delay and fault
+ * from its seed, and time from the clock that those reactors share, so one seed gives one run. A
+ * message waits in the receiving net until its time has come, and is delivered by that reactor's
+ * poll; so the loop around it is: poll all reactors until none did anything, then move the clock to
+ * the earliest of net_sim_next_event_ns() and every reactor_next_timer_ns().
+ *
+ * Messages of one call arrive in the order in which one caused the other; those of different calls
+ * overtake each other. A request may arrive, and be executed, long after its caller gave up. What a
+ * host sent before it crashed may still arrive.
+ */
+struct net_sim_world;
+struct reactor_clock;
+
+/*
+ * struct net_sim_faults - How bad the network is. All zero: messages arrive at once and always.
+ * Chances are in millionths and are drawn for each message between different hosts.
+ * @delay_ns, @jitter_ns: each message takes delay_ns and a draw, small more often than large, of up
+ *                        to 8 times jitter_ns
+ * @bytes_per_s: adds the time a payload takes; 0: none
+ * @slow_ppm, @slow_ns: some take up to slow_ns longer
+ * @loss_ppm: the message vanishes, and its call hangs until a deadline
+ * @reset_ppm: the connection breaks: its calls end with SHOAL_E_CONNECTION, requests are cancelled
+ * @held_ppm: of messages sent into a cut link, those that arrive after it is mended
+ * @silent_ppm: of crashes, those that the peers are not told of
+ */
+struct net_sim_faults {
+    uint64_t delay_ns;
+    uint64_t jitter_ns;
+    uint64_t bytes_per_s;
+    uint64_t slow_ns;
+    uint32_t slow_ppm;
+    uint32_t loss_ppm;
+    uint32_t reset_ppm;
+    uint32_t held_ppm;
+    uint32_t silent_ppm;
+};
+
+/* What happened to a message, for an event log; strings live as long as the call. */
+struct net_sim_event {
+    uint64_t at_ns;
+    const char *what; /* "send", "deliver", "lose", "hold", "reset", "drop", "crash" */
+    const char *kind; /* "call", "pull", "data", "reply", "refuse", "cancel", "broken", "-" */
+    const char *from, *to;
+    uint64_t call; /* numbers calls in the order in which they were made */
+    size_t header_len, payload_len;
+};
+
+/* @clock is the reactors' and must outlive the world. */
+int net_sim_world_create(const struct reactor_clock *clock, uint64_t seed,
+                         const struct net_sim_faults *faults, struct net_sim_world **out);
+/* Every net of it must be destroyed. */
+void net_sim_world_destroy(struct net_sim_world *world);
+void net_sim_set_faults(struct net_sim_world *world, const struct net_sim_faults *faults);
+void net_sim_set_trace(struct net_sim_world *world,
+                       void (*trace)(void *ctx, const struct net_sim_event *event), void *ctx);
+
+/* When the next message is due, maybe in the past; UINT64_MAX when none is under way. */
+uint64_t net_sim_next_event_ns(const struct net_sim_world *world);
+
+/*
+ * net_sim_create() - The network of one reactor of @host. Several reactors may share a host: each
+ * listens at its own "HOST:PORT" (the port is any text; "HOST:0" asks for a free number). The first
+ * net created on a host that crashed is its restart.
+ */
+int net_sim_create(struct net_sim_world *world, struct reactor *reactor, const char *host,
+                   const struct net_identity *identity, struct net **out);
+
+/*
+ * net_sim_crash() - @host dies now. Everything under way in its nets ends with SHOAL_E_SHUTDOWN, and
+ * so does everything begun in them later; nothing they send leaves any more. Peers learn of it by
+ * broken connections, or not at all (silent_ppm).
+ */
+void net_sim_crash(struct net_sim_world *world, const char *host);
+
+/* Cut or mend one direction; messages sent meanwhile are lost or held. */
+void net_sim_cut(struct net_sim_world *world, const char *from, const char *to, bool cut);
+/* Messages from and to @host take this much longer from now on: a slow member, not a dead one. */
+void net_sim_slow(struct net_sim_world *world, const char *host, uint64_t extra_ns);
+/* Mend every cut, end every slowness. The faults stay as they are. */
+void net_sim_heal(struct net_sim_world *world);
 
 #endif
