@@ -139,6 +139,8 @@ static const void *member_const(const struct value_spec *spec, const void *targe
 static bool is_choice(const char *choices, const char *text)
 {
     size_t length = strlen(text);
+    if (strchr(text, '|') != NULL)
+        return false;
     for (const char *at = choices; at != NULL; at = strchr(at, '|')) {
         if (*at == '|')
             at++;
