@@ -103,7 +103,7 @@ void ec_encode_crc(const struct ec_code *code, size_t shard_len, const uint8_t *
 static void invert_sources(const struct ec_code *code, const uint8_t sources[],
                            uint8_t inverse[EC_DATA_MAX * EC_DATA_MAX])
 {
-    const unsigned k = code->k;
+    const size_t k = code->k;
     uint8_t matrix[EC_DATA_MAX * EC_DATA_MAX] = {0};
 
     for (unsigned i = 0; i < k; i++) {
@@ -119,7 +119,7 @@ static void invert_sources(const struct ec_code *code, const uint8_t sources[],
 int ec_decoder_init(struct ec_decoder *decoder, const struct ec_code *code, uint32_t present,
                     uint32_t want)
 {
-    const unsigned k = code->k;
+    const size_t k = code->k;
     const uint32_t all = (1U << (k + code->m)) - 1;
     uint8_t inverse[EC_DATA_MAX * EC_DATA_MAX];
     uint8_t rows[EC_COEFFICIENTS_MAX] = {0};
