@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/macros.h"
+#include "place/place.h"
+#include "place/tree.h"
+#include "shoal/error.h"
+
+int place_check(struct place_verdict *verdict, const struct place_target *targets, size_t count,
+                unsigned k, unsigned m)
+{
+    struct tree tree;
+    int error;
+
+    *verdict = (struct place_verdict){0};
+    if (k < 1 || m >= PLACE_WIDTH_MAX || k > PLACE_WIDTH_MAX - m)
+        return SHOAL_E_INVALID;
+    error = tree_create(&tree, targets, count, k + m, PLACE_BITS_DEFAULT);
+    if (error != 0)
+        return error;
+
+    verdict->targets = tree.target_count;
+    verdict->nodes = tree.node_count;
+    verdict->domains = tree.domain_count;
+    for (uint32_t i = 0; i < tree.node_count; i++)
+        verdict->most_on_a_node = MAX(verdict->most_on_a_node, (unsigned)tree.nodes[i].most);
+    for (uint32_t i = 0; i < tree.domain_count; i++)
+        verdict->most_in_a_domain = MAX(verdict->most_in_a_domain, (unsigned)tree.domains[i].most);
+    verdict->survives_a_node = verdict->most_on_a_node <= m;
+    verdict->survives_a_domain = verdict->most_in_a_domain <= m;
+    tree_destroy(&tree);
+    return verdict->targets < k + m ? SHOAL_E_UNAVAILABLE : 0;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * place: from the cluster's targets to the table that says where every object lives.
+ *
+ * An object's key is hashed to a partition; each partition has a *target set*, an ordered list of
+ * distinct targets, one for each position 0 .. width-1 of a pool's redundancy. The sets of all
+ * partitions are worked out once an epoch into a flat table; after that a lookup is a hash and one
+ * load. Everything here is a pure function in integers: the same targets give the same table on
+ * every machine, in whatever order they are listed.
+ *
+ *     place_table_build(&table, memory, bytes, targets, count, bits, 1u << 6);
+ *     partition = place_partition(pool, key, table.bits);
+ *     const uint16_t *set = place_targets(&table, 6, partition);
+ *
+ * What the sets promise, first things first:
+ * - no target twice;
+ * - one shard a node while there are nodes enough, else as evenly as can be;
+ * - one shard a failure domain while there are domains enough, else as evenly as can be;
+ * - shares in proportion to weight, as far as the rules above leave a choice;
+ * - a target that joins or leaves moves little else. A position is what holds a shard, so what
+ *   counts as moved is a position that changes its target.
+ *
+ * How: table.c. The table belongs to a width because of the last promise: a set of 6 is not the
+ * beginning of a set of 10. A cluster builds one block of rows for each width that its pools use.
+ */
+#ifndef SHOAL_PLACE_PLACE_H
+#define SHOAL_PLACE_PLACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    PLACE_WIDTH_MAX = 12,
+    PLACE_KEY_BYTES = 32,
+    PLACE_BITS_DEFAULT = 16,
+    PLACE_BITS_MAX = 22,
+    PLACE_TARGETS_MAX = UINT16_MAX, /* a row holds 16-bit indexes; more targets are refused */
+    PLACE_NONE = UINT16_MAX,        /* a position that no target was left for */
+};
+
+/*
+ * One target of the map.
+ * @id: unique; decides, with @node and @domain, what the hash gives. Best small and dense, and
+ *      reused when a drive is replaced: what takes over an id takes over its places.
+ * @weight: its share of the data, in any unit that all targets have in common, such as GiB.
+ * @node: the machine. Best small and dense, as @id.
+ * @domain: what fails together, such as a rack; 0 if the node is a domain of its own. All nodes in
+ *          one domain is as good as no domains.
+ * @placeable: false for one that is out. It may stay in the list, so that indexes stay.
+ */
+struct place_target {
+    uint32_t id;
+    uint32_t weight;
+    uint32_t node;
+    uint32_t domain;
+    bool placeable;
+};
+
+/* 32 bytes, so that a row lies in one cache line and 65,536 of them in one huge page. */
+struct place_row {
+    uint16_t target[PLACE_WIDTH_MAX]; /* indexes into the list of targets; PLACE_NONE beyond width */
+    uint8_t most_on_a_node;           /* shards of this set on the node that holds most of them */
+    uint8_t most_in_a_domain;
+    uint8_t spare[6];
+};
+
+/* Read-only once built: any number of threads. The memory stays the caller's. */
+struct place_table {
+    unsigned bits;
+    uint32_t widths;                             /* bit w: rows[w] is there */
+    struct place_row *rows[PLACE_WIDTH_MAX + 1]; /* 1 << bits each */
+};
+
+/*
+ * place_table_bytes() - Memory that a table needs.
+ * @bits: partitions are 1 << bits.
+ * @widths: bitmap: bit w set for each pool width k+m in use, 1 to 12.
+ */
+size_t place_table_bytes(unsigned bits, uint32_t widths);
+
+/*
+ * place_table_build() - Work out the sets of all partitions.
+ * @memory: place_table_bytes() of it, aligned to 64 bytes. From which tier it comes (huge pages, a
+ *          CXL node) is the caller's choice; it is written once, here.
+ * @targets: in any order; the table speaks of them by index.
+ * @bits: chosen when the cluster is made and never changed, for another number moves everything.
+ *        16 is right up to a thousand targets. Beyond, with fewer than 64 partitions a target, more
+ *        than must moves when a node comes or goes, because so many targets are at their cap.
+ *
+ * With fewer targets than a width some positions are PLACE_NONE, not always the last: the others
+ * keep theirs.
+ *
+ * Return: 0; SHOAL_E_INVALID for bits or widths out of range, an id listed twice, or a node in two
+ * domains; SHOAL_E_TOO_LARGE for more than PLACE_TARGETS_MAX targets; SHOAL_E_NO_MEMORY when there
+ * is no room to work in.
+ */
+int place_table_build(struct place_table *table, void *memory, size_t memory_bytes,
+                      const struct place_target *targets, size_t count, unsigned bits,
+                      uint32_t widths);
+
+/*
+ * place_partition() - The partition of an object, in [0, 1 << bits).
+ *
+ * XXH3 of the key, seeded with the pool, its upper bits. Part of the format: it never changes.
+ */
+uint32_t place_partition(uint32_t pool, const uint8_t key[PLACE_KEY_BYTES], unsigned bits);
+
+/*
+ * place_targets() - The target set of a partition: @width indexes into the list of targets.
+ * @width: one of the table's.
+ */
+static inline const uint16_t *place_targets(const struct place_table *table, unsigned width,
+                                            uint32_t partition)
+{
+    return table->rows[width][partition].target;
+}
+
+/* What a redundancy comes to on these targets. */
+struct place_verdict {
+    unsigned targets;          /* placeable ones */
+    unsigned nodes;            /* that have one */
+    unsigned domains;          /* likewise */
+    unsigned most_on_a_node;   /* shards of one set that a single node may hold */
+    unsigned most_in_a_domain; /* likewise */
+    bool survives_a_node;      /* a node may fail and every set keeps k: most_on_a_node <= m */
+    bool survives_a_domain;
+};
+
+/*
+ * place_check() - Whether a pool of k+m can be placed, and what it would survive.
+ *
+ * Return: 0, with the verdict filled in (to be flagged wherever the pool is shown, if it does not
+ * survive a node); SHOAL_E_UNAVAILABLE when there are fewer than k+m distinct targets, verdict
+ * likewise filled in; or what place_table_build() refuses.
+ */
+int place_check(struct place_verdict *verdict, const struct place_target *targets, size_t count,
+                unsigned k, unsigned m);
+
+#endif
