@@ -44,7 +44,9 @@ uint32_t blob_partition(const struct blob_id *id, unsigned partition_bits)
     CHECK(partition_bits <= BLOB_PARTITION_BITS_MAX);
     if (partition_bits == 0)
         return 0;
-    return (uint32_t)(blob_id_hash(id, 0) >> (64 - partition_bits));
+    struct blob_id blob = *id;
+    blob.pool &= ~BLOB_POOL_UPLOADS;
+    return (uint32_t)(blob_id_hash(&blob, 0) >> (64 - partition_bits));
 }
 
 /* Each kind of derived key starts with its own word, so that none can pass for another kind. */

@@ -46,6 +46,12 @@ struct blob_request_id {
     uint64_t hi, lo; /* chosen at random by the client; both 0: none */
 };
 
+/*
+ * Set in the pool of a blob_id: the record of the uploads of the blob with the same key. It lives in
+ * the blob's own partition, so that one primary guards both. No pool has it in its number.
+ */
+#define BLOB_POOL_UPLOADS 0x80000000u
+
 enum blob_kind {
     BLOB_HEAD = 1,   /* a whole blob, or the first stripe of a larger one; listed */
     BLOB_STRIPE = 2, /* a further stripe */
