@@ -4,8 +4,9 @@
  *
  * The map says which nodes, targets and pools there are and in what state; each change gives it the
  * next epoch. From the map alone everybody computes where an object lives (place/place.h). Nodes
- * and clients keep the newest one they have seen and pass it on. The *authority* is the door
- * through which changes are agreed: the supervisor of `shoal up` here, etcd later.
+ * and clients keep the newest one they have seen and pass it on. The *authority* is who agrees to
+ * changes: the supervisor of `shoal up` here, etcd later. Nodes reach it through struct
+ * authority_door. docs/protocol.md, section 2, has the rules (R1 to R6).
  */
 #ifndef SHOAL_CLUSTER_CLUSTER_H
 #define SHOAL_CLUSTER_CLUSTER_H
@@ -18,48 +19,61 @@
 #include "place/place.h"
 #include "wire/wire.h"
 
+struct metrics;
+struct net;
+struct net_service;
+struct reactor;
+
 #define CLUSTER_NODES_MAX 1024u
 #define CLUSTER_TARGETS_MAX 32768u
 #define CLUSTER_POOLS_MAX 64u
 #define CLUSTER_NAME_MAX 64u
+#define CLUSTER_ADDRESS_MAX 64u
 #define CLUSTER_POOL_USERS_MAX 16u
 
-/* Ordered: a higher state may do everything that a lower one may. */
+/* The states of a target; its number is on the wire and on disk. */
 enum target_state {
     TARGET_OUT = 0,     /* given up; placement ignores it */
-    TARGET_DOWN = 1,    /* does not answer; its place is kept */
+    TARGET_DOWN = 1,    /* writes go on without it; it returns as learner */
     TARGET_LEARNER = 2, /* takes every write, is never read from, testifies to nothing */
-    TARGET_CLEAN = 3,
+    TARGET_CLEAN = 3,   /* also while it is absent (R4): then its slots wait for it */
 };
 
 struct map_node {
     char name[CLUSTER_NAME_MAX];
-    char data[64];        /* address on the data plane, "host:port" */
-    char replication[64]; /* between nodes */
-    char management[64];  /* metrics, administration */
-    uint32_t domain;      /* failure domain */
-    uint32_t incarnation; /* of the process that serves; 0: none yet */
+    char data[CLUSTER_ADDRESS_MAX];        /* address on the data plane, "host:port" */
+    char replication[CLUSTER_ADDRESS_MAX]; /* between nodes */
+    char management[CLUSTER_ADDRESS_MAX];  /* metrics, administration */
+    uint32_t domain;                       /* failure domain */
+    uint32_t incarnation;                  /* of the process that serves; 0: none yet */
     bool up;
 };
 
+/*
+ * struct map_target
+ * @up: its node runs and serves it
+ * @lost: it came back without all it had; in a set of one what it lacks is unavailable, not absent
+ */
 struct map_target {
     uint32_t id;
     uint32_t node; /* index into nodes */
     uint32_t weight;
     enum target_state state;
+    bool up;
+    bool lost;
 };
 
 struct map_pool {
-    uint32_t id; /* never reused */
+    uint32_t id; /* never reused; below BLOB_POOL_UPLOADS */
     char name[CLUSTER_NAME_MAX];
-    bool erasure;  /* ec k+m, else 1+m copies */
-    uint8_t k, m;  /* copies n: k = 1, m = n-1 */
-    bool cache;    /* may evict, acknowledges as `durable` does unless ack_memory */
+    bool erasure; /* ec k+m, else 1+m copies */
+    uint8_t k, m; /* copies n: k = 1, m = n-1 */
+    bool cache;   /* may evict */
     bool ack_memory;
     uint32_t ttl_s;       /* of a cache; 0: none */
     uint64_t quota_bytes; /* 0: none */
     uint32_t stripe_size;
-    uint32_t copies_below; /* stripes up to this length are kept as m+1 copies */
+    uint32_t copies_below; /* stripes shorter than this are kept as m+1 copies */
     uint8_t users_count;   /* 0: every client certificate of the cluster */
     char users[CLUSTER_POOL_USERS_MAX][CLUSTER_NAME_MAX];
 };
@@ -80,8 +94,10 @@ struct cluster_map {
     struct place_table *table;
 };
 
-struct cluster_map *cluster_map_create(void);
-struct cluster_map *cluster_map_copy(const struct cluster_map *map); /* without the table */
+#define CLUSTER_MAP_ENCODED_MAX (16u << 20)
+
+struct cluster_map *cluster_map_create(void);                          /* NULL: no memory */
+struct cluster_map *cluster_map_copy(const struct cluster_map *map);   /* without the table */
 void cluster_map_free(struct cluster_map *map);
 
 /* Room that cluster_map_encode() needs. */
@@ -94,21 +110,42 @@ int cluster_map_decode(const void *buffer, size_t size, struct cluster_map **out
 /* Compute the table. Return: 0 or SHOAL_E_NO_MEMORY. */
 int cluster_map_place(struct cluster_map *map);
 
+/* NULL: none. The pool of upload records is that of their heads. */
 const struct map_pool *cluster_map_pool(const struct cluster_map *map, uint32_t id);
 const struct map_pool *cluster_map_pool_named(const struct cluster_map *map, const char *name);
 const struct map_target *cluster_map_target(const struct cluster_map *map, uint32_t id);
+const struct map_node *cluster_map_node_named(const struct cluster_map *map, const char *name);
 
 /* k + m: how many positions the pool's target sets have. */
 unsigned map_pool_width(const struct map_pool *pool);
 
+/* How many clean members a slot of the pool needs to take writes: k, 1 for copies. */
+unsigned map_pool_quorum(const struct map_pool *pool);
+
+/* May the client of this name use the pool? */
+bool map_pool_admits(const struct map_pool *pool, const char *user);
+
+/*
+ * map_pool_check() - Is this a pool that can be? With @map: one that it could place.
+ * @why: a sentence for a person when not; at least 256 bytes
+ * Return: 0 or SHOAL_E_INVALID.
+ */
+int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, char *why);
+
+/* Would the loss of one node take more than m shards of some object? */
+bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_pool *pool);
+
 /*
  * struct target_set - Where an object lives, in order of position.
- * @primary: position of the first clean target, or -1
+ * @primary: position of the first clean target, present or not; or -1
+ * @clean: positions of clean members; in a set of one a learner counts as clean (R4)
+ * @present: positions of clean members that are up
+ * @learners: positions of learners that are up
  */
 struct target_set {
     unsigned width;
     int primary;
-    unsigned clean_count;
+    uint16_t clean, present, learners;
     const struct map_target *targets[BLOB_SET_MAX];
 };
 
@@ -116,19 +153,117 @@ void cluster_map_set(const struct cluster_map *map, const struct map_pool *pool,
                      const struct blob_id *id, struct target_set *set);
 void cluster_map_partition_set(const struct cluster_map *map, const struct map_pool *pool,
                                uint32_t partition, struct target_set *set);
+uint32_t cluster_map_partition(const struct cluster_map *map, const struct blob_id *id);
+
+static inline unsigned target_set_count(uint16_t positions)
+{
+    return (unsigned)__builtin_popcount(positions);
+}
+
+/* R5: every clean member is there, and there are enough of them. */
+bool target_set_writable(const struct target_set *set, const struct map_pool *pool);
+
+/* Degraded: a position that is not clean and present. For status. */
+uint64_t cluster_map_degraded_partitions(const struct cluster_map *map);
+/* Partitions of some pool that cannot take writes now. */
+uint64_t cluster_map_unwritable_partitions(const struct cluster_map *map);
 
 /*
- * Changes, pure: each takes a map that is not in use yet (a copy) and makes it the next epoch.
- * What the authority may do is exactly these.
+ * Changes, pure: each takes a map that is not in use (a copy) and alters it. map_change_publish()
+ * ends a series of them: it judges absent targets (R4) and makes it the next epoch, with its table.
  */
+int map_change_node_add(struct cluster_map *map, const struct map_node *node);
+int map_change_node_addresses(struct cluster_map *map, const struct map_node *node);
+int map_change_target_add(struct cluster_map *map, uint32_t id, const char *node, uint32_t weight);
 int map_change_node_up(struct cluster_map *map, const char *node, uint32_t *incarnation,
                        const struct wire_item_enroll_target *targets, unsigned count);
 int map_change_node_down(struct cluster_map *map, const char *node);
+int map_change_target_failed(struct cluster_map *map, uint32_t target, uint32_t incarnation);
 int map_change_target_clean(struct cluster_map *map, uint32_t target, uint32_t incarnation,
                             uint64_t caught_up_epoch);
 int map_change_target_replaced(struct cluster_map *map, uint32_t target);
+/* An administrator accepts that what a returned target lacks is gone. */
+int map_change_target_accept(struct cluster_map *map, uint32_t target);
 int map_change_pool_create(struct cluster_map *map, const struct map_pool *pool);
 int map_change_pool_remove(struct cluster_map *map, const char *name);
 int map_change_pool_set(struct cluster_map *map, const struct map_pool *pool);
+int map_change_publish(struct cluster_map *map);
+
+/*
+ * The door of nodes to the authority. All [fiber]; errors as of net_call() or of what was asked.
+ * @fetch: the newest map if it is newer than @have_epoch, into @buffer; *len 0 when there is none
+ */
+struct authority_ops {
+    int (*enroll)(void *ctx, const struct wire_enroll *ask, struct wire_enroll_reply *reply);
+    int (*caught_up)(void *ctx, const struct wire_caught_up *ask,
+                     struct wire_caught_up_reply *reply);
+    int (*heartbeat)(void *ctx, const struct wire_heartbeat *ask,
+                     struct wire_heartbeat_reply *reply);
+    int (*fetch)(void *ctx, uint64_t have_epoch, void *buffer, size_t size, size_t *len);
+};
+
+struct authority_door {
+    const struct authority_ops *ops;
+    void *ctx;
+};
+
+/* The authority behind a network address. */
+struct authority_remote;
+int authority_remote_create(struct reactor *reactor, struct net *net, const char *address,
+                            struct authority_remote **out);
+void authority_remote_destroy(struct authority_remote *remote); /* [fiber] */
+struct authority_door authority_remote_door(struct authority_remote *remote);
+
+/*
+ * The authority itself. It lives on one reactor, listens on one address, keeps the map, and has it
+ * saved before anybody hears of it.
+ *
+ * @map: the first map, or the one saved last; the authority's from then on
+ * @save: make the map durable; blocking is fine. Return 0 or a SHOAL_E_*: then nothing is changed
+ * @wish: what the authority does not know itself ("node_stop"); NULL: none. [fiber] *answer is a
+ *        line of JSON that the authority frees. Return SHOAL_E_UNSUPPORTED for unknown ones
+ * @gather_ns: deaths and enrolments within it are judged together; 0: 300 ms
+ */
+struct authority_config {
+    struct reactor *reactor;
+    struct net *net;
+    struct cluster_map *map;
+    int (*save)(void *ctx, const void *map, size_t len);
+    int (*wish)(void *ctx, const char *wish, char **answer);
+    void *ctx;
+    uint64_t gather_ns;
+};
+
+struct authority;
+int authority_create(const struct authority_config *config, struct authority **out);
+int authority_listen(struct authority *authority, const char *address);
+const char *authority_address(const struct authority *authority);
+void authority_stop(struct authority *authority);    /* [fiber] waits for what is under way */
+void authority_destroy(struct authority *authority); /* not in a fiber; after authority_stop() */
+
+/* The newest epoch; valid until the calling fiber blocks. */
+const struct cluster_map *authority_map(const struct authority *authority);
+
+/* The node's process is dead, and its exit was seen (R3). [fiber] Returns when it is published. */
+int authority_node_died(struct authority *authority, const char *node);
+
+/* Apply one of the changes above and publish. [fiber] */
+int authority_change(struct authority *authority, int (*change)(struct cluster_map *map, void *arg),
+                     void *arg);
+
+/*
+ * authority_wish() - [fiber] What an administrator asks, one line of JSON: {"wish": NAME, ...}.
+ *   map; pool_create, pool_set {name, k, m, erasure, cache, ttl_s, quota_bytes, stripe_size,
+ *   copies_below, users}; pool_remove {name}; node_down {node} (after fencing); target_replaced,
+ *   target_accept {target}
+ * @answer: {"ok": true, ...} or {"ok": false, "error": NAME, "message": TEXT}; the caller frees it.
+ *          NULL only when out of memory.
+ */
+void authority_wish(struct authority *authority, const char *wish, char **answer);
+
+/* A pool from such JSON fields, and the map as JSON; for the command line too. */
+struct json_t;
+int map_pool_from_json(const struct json_t *json, struct map_pool *pool, char *why);
+struct json_t *cluster_map_to_json(const struct cluster_map *map);
 
 #endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the authority. authority.c owns the map and publishes; authority_serve.c answers the
+ * network; authority_wish.c reads what administrators want.
+ *
+ * Changes are gathered: whoever wants one queues a struct change and waits. The first of a batch
+ * starts a timer; when it ends all are applied to a copy, which is saved and becomes the map. So the
+ * deaths of a killed cluster are judged together (R4), and its enrolments make one epoch.
+ */
+#ifndef SHOAL_CLUSTER_AUTHORITY_PRIVATE_H
+#define SHOAL_CLUSTER_AUTHORITY_PRIVATE_H
+
+#include "base/list.h"
+#include "cluster/cluster.h"
+#include "core/fiber.h"
+#include "net/net.h"
+
+#define AUTHORITY_FIBERS 128u
+#define AUTHORITY_PUSH_NS 2000000000ull
+
+/*
+ * struct change - One wish for another map, on the stack of the fiber that waits for it.
+ * @apply: alters the copy; a refusal leaves it as it was
+ * @urgent: does not wait for company
+ */
+struct change {
+    struct list_node node;
+    int (*apply)(struct cluster_map *map, void *arg);
+    void *arg;
+    bool urgent;
+    int result;
+    struct completion done;
+};
+
+struct authority {
+    struct authority_config config;
+    struct cluster_map *map;
+    struct fiber_pool *fibers;
+    struct net_listener *listener;
+    struct net_peer *peers[CLUSTER_NODES_MAX];
+    char peer_address[CLUSTER_NODES_MAX][CLUSTER_ADDRESS_MAX];
+    uint64_t pushed[CLUSTER_NODES_MAX]; /* the epoch that a push under way or done carries */
+    struct list changes;
+    struct fiber_queue work;
+    struct fiber_group running;
+    bool stopping;
+};
+
+/* [fiber] Queue, wait, and return what came of it. */
+int authority_apply(struct authority *authority, int (*apply)(struct cluster_map *map, void *arg),
+                    void *arg, bool urgent);
+
+void authority_request(void *ctx, struct net_request *request);
+
+#endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/macros.h"
+#include "cluster/cluster.h"
+#include "ec/ec.h"
+#include "shoal/error.h"
+
+struct cluster_map *cluster_map_create(void)
+{
+    struct cluster_map *map = calloc(1, sizeof *map);
+    if (map == NULL)
+        return NULL;
+    map->next_incarnation = 1;
+    map->next_pool = 1;
+    return map;
+}
+
+void cluster_map_free(struct cluster_map *map)
+{
+    if (map == NULL)
+        return;
+    free(map->table);
+    free(map->nodes);
+    free(map->targets);
+    free(map->pools);
+    free(map);
+}
+
+/* One byte more than needed, so that an empty array is no NULL and no special case. */
+static void *duplicate(const void *data, size_t count, size_t size)
+{
+    void *copy = malloc(count * size + 1);
+    if (copy != NULL && count > 0)
+        memcpy(copy, data, count * size);
+    return copy;
+}
+
+struct cluster_map *cluster_map_copy(const struct cluster_map *map)
+{
+    struct cluster_map *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    *copy = *map;
+    copy->table = NULL;
+    copy->nodes = duplicate(map->nodes, map->nodes_count, sizeof *map->nodes);
+    copy->targets = duplicate(map->targets, map->targets_count, sizeof *map->targets);
+    copy->pools = duplicate(map->pools, map->pools_count, sizeof *map->pools);
+    if (copy->nodes == NULL || copy->targets == NULL || copy->pools == NULL) {
+        cluster_map_free(copy);
+        return NULL;
+    }
+    return copy;
+}
+
+const struct map_pool *cluster_map_pool(const struct cluster_map *map, uint32_t id)
+{
+    id &= ~BLOB_POOL_UPLOADS;
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        if (map->pools[i].id == id)
+            return &map->pools[i];
+    return NULL;
+}
+
+const struct map_pool *cluster_map_pool_named(const struct cluster_map *map, const char *name)
+{
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        if (strcmp(map->pools[i].name, name) == 0)
+            return &map->pools[i];
+    return NULL;
+}
+
+const struct map_target *cluster_map_target(const struct cluster_map *map, uint32_t id)
+{
+    /* Targets are numbered from 0 as they are added, so the guess is nearly always right. */
+    if (id < map->targets_count && map->targets[id].id == id)
+        return &map->targets[id];
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        if (map->targets[i].id == id)
+            return &map->targets[i];
+    return NULL;
+}
+
+const struct map_node *cluster_map_node_named(const struct cluster_map *map, const char *name)
+{
+    for (uint32_t i = 0; i < map->nodes_count; i++)
+        if (strcmp(map->nodes[i].name, name) == 0)
+            return &map->nodes[i];
+    return NULL;
+}
+
+unsigned map_pool_width(const struct map_pool *pool)
+{
+    return (unsigned)pool->k + pool->m;
+}
+
+unsigned map_pool_quorum(const struct map_pool *pool)
+{
+    return pool->k;
+}
+
+bool map_pool_admits(const struct map_pool *pool, const char *user)
+{
+    for (unsigned i = 0; i < pool->users_count; i++)
+        if (strcmp(pool->users[i], user) == 0)
+            return true;
+    return pool->users_count == 0;
+}
+
+uint32_t cluster_map_partition(const struct cluster_map *map, const struct blob_id *id)
+{
+    return blob_partition(id, map->partition_bits);
+}
+
+static struct place_target *place_targets_of(const struct cluster_map *map)
+{
+    struct place_target *targets = calloc(map->targets_count + 1, sizeof *targets);
+    if (targets == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < map->targets_count; i++) {
+        const struct map_target *target = &map->targets[i];
+        targets[i] = (struct place_target){
+            .id = target->id,
+            .weight = target->weight,
+            .node = target->node,
+            .domain = map->nodes[target->node].domain,
+            .placeable = target->state != TARGET_OUT,
+        };
+    }
+    return targets;
+}
+
+/* Table and rows are one piece of memory, so that freeing the table is freeing all. */
+int cluster_map_place(struct cluster_map *map)
+{
+    uint32_t widths = 0;
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        widths |= 1u << map_pool_width(&map->pools[i]);
+    free(map->table);
+    map->table = NULL;
+    size_t head = round_up_u64(sizeof(struct place_table), 64);
+    size_t rows = place_table_bytes(map->partition_bits, widths);
+    struct place_table *table = aligned_alloc(64, head + round_up_u64(rows, 64));
+    struct place_target *targets = place_targets_of(map);
+    int error = SHOAL_E_NO_MEMORY;
+    if (table != NULL && targets != NULL) {
+        memset(table, 0, sizeof *table);
+        error = widths == 0 ? 0
+                            : place_table_build(table, (char *)table + head, rows, targets,
+                                                map->targets_count, map->partition_bits, widths);
+    }
+    free(targets);
+    if (error != 0) {
+        free(table);
+        return error;
+    }
+    map->table = table;
+    return 0;
+}
+
+int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, char *why)
+{
+    const size_t size = 256;
+    why[0] = 0;
+    if (pool->name[0] == 0 || strnlen(pool->name, CLUSTER_NAME_MAX) == CLUSTER_NAME_MAX ||
+        strpbrk(pool->name, "/@ \t\n\"\\") != NULL)
+        snprintf(why, size, "a pool's name has 1 to %u characters, without / @ \" \\ and blanks",
+                 CLUSTER_NAME_MAX - 1);
+    else if (ec_redundancy_check(pool->k, pool->m) != 0)
+        snprintf(why, size, "%u+%u is no redundancy: k+m is at most %d, m at most %d for ec",
+                 pool->k, pool->m, EC_MEMBERS_MAX, EC_PARITY_MAX);
+    else if (pool->stripe_size < 4096 || pool->stripe_size > (16u << 20) ||
+             pool->stripe_size % 4096 != 0)
+        snprintf(why, size, "a stripe is a multiple of 4 KiB, from 4 KiB to 16 MiB");
+    else if (pool->users_count > CLUSTER_POOL_USERS_MAX)
+        snprintf(why, size, "at most %u users", CLUSTER_POOL_USERS_MAX);
+    if (why[0] != 0)
+        return SHOAL_E_INVALID;
+    if (map == NULL)
+        return 0;
+    struct place_target *targets = place_targets_of(map);
+    if (targets == NULL)
+        return SHOAL_E_NO_MEMORY;
+    struct place_verdict verdict;
+    int error = place_check(&verdict, targets, map->targets_count, pool->k, pool->m);
+    free(targets);
+    if (error == 0)
+        return 0;
+    snprintf(why, size, "%u+%u needs %u distinct targets, and the cluster has %u", pool->k, pool->m,
+             map_pool_width(pool), verdict.targets);
+    return SHOAL_E_INVALID;
+}
+
+bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_pool *pool)
+{
+    struct place_target *targets = place_targets_of(map);
+    struct place_verdict verdict = {0};
+    int error = targets == NULL ? SHOAL_E_NO_MEMORY
+                                : place_check(&verdict, targets, map->targets_count, pool->k,
+                                              pool->m);
+    free(targets);
+    return error != 0 || !verdict.survives_a_node;
+}
+
+static void set_states(struct target_set *set)
+{
+    set->primary = -1;
+    set->clean = set->present = set->learners = 0;
+    for (unsigned i = 0; i < set->width; i++) {
+        const struct map_target *target = set->targets[i];
+        uint16_t bit = (uint16_t)(1u << i);
+        bool alone = set->width == 1 && target->state == TARGET_LEARNER;
+        if (target->state == TARGET_CLEAN || alone) {
+            set->clean |= bit;
+            if (target->up)
+                set->present |= bit;
+            if (set->primary < 0)
+                set->primary = (int)i;
+        } else if (target->state == TARGET_LEARNER && target->up) {
+            set->learners |= bit;
+        }
+    }
+}
+
+void cluster_map_partition_set(const struct cluster_map *map, const struct map_pool *pool,
+                               uint32_t partition, struct target_set *set)
+{
+    unsigned width = map_pool_width(pool);
+    CHECK(map->table != NULL && map->table->rows[width] != NULL);
+    const uint16_t *indexes = place_targets(map->table, width, partition);
+    for (set->width = 0; set->width < width; set->width++) {
+        if (indexes[set->width] == PLACE_NONE)
+            break;
+        set->targets[set->width] = &map->targets[indexes[set->width]];
+    }
+    set_states(set);
+}
+
+void cluster_map_set(const struct cluster_map *map, const struct map_pool *pool,
+                     const struct blob_id *id, struct target_set *set)
+{
+    cluster_map_partition_set(map, pool, cluster_map_partition(map, id), set);
+}
+
+bool target_set_writable(const struct target_set *set, const struct map_pool *pool)
+{
+    return set->width == map_pool_width(pool) && set->present == set->clean &&
+           target_set_count(set->clean) >= map_pool_quorum(pool);
+}
+
+/* Counts partitions, each once, for which some pool's set is as @bad says. */
+static uint64_t count_partitions(const struct cluster_map *map,
+                                 bool (*bad)(const struct target_set *, const struct map_pool *))
+{
+    uint64_t count = 0;
+    uint32_t partitions = 1u << map->partition_bits;
+    for (uint32_t p = 0; p < partitions; p++) {
+        for (uint32_t i = 0; i < map->pools_count; i++) {
+            struct target_set set;
+            cluster_map_partition_set(map, &map->pools[i], p, &set);
+            if (bad(&set, &map->pools[i])) {
+                count++;
+                break;
+            }
+        }
+    }
+    return count;
+}
+
+static bool is_degraded(const struct target_set *set, const struct map_pool *pool)
+{
+    return target_set_count(set->present) < map_pool_width(pool);
+}
+
+static bool is_unwritable(const struct target_set *set, const struct map_pool *pool)
+{
+    return !target_set_writable(set, pool);
+}
+
+uint64_t cluster_map_degraded_partitions(const struct cluster_map *map)
+{
+    return count_partitions(map, is_degraded);
+}
+
+uint64_t cluster_map_unwritable_partitions(const struct cluster_map *map)
+{
+    return count_partitions(map, is_unwritable);
+}
