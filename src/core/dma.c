@@ -58,7 +58,6 @@ static int map_arena(struct dma_arena *arena, size_t bytes)
         munmap(at, (size_t)(aligned - at));
     munmap(aligned + arena->len, (size_t)(at + HUGE_BYTES - aligned));
     madvise(aligned, arena->len, MADV_HUGEPAGE);
-    madvise(aligned, arena->len, MADV_DONTFORK); /* a child's copy-on-write must not move our pages */
     arena->start = aligned;
     return 0;
 }
@@ -162,6 +161,8 @@ int dma_arena_create(struct reactor *reactor, const struct dma_class *classes, u
         return error;
     }
 
+    /* A child's copy-on-write must not take pages away from the device. */
+    madvise(arena->start, arena->len, MADV_DONTFORK);
     char *at = arena->start;
     for (unsigned i = 0; i < n_classes; i++) {
         arena->n_pools = i + 1;

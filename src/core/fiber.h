@@ -26,11 +26,14 @@ struct fiber_pool;
  */
 int fiber_pool_create(struct reactor *reactor, const char *name, unsigned count,
                       size_t stack_bytes, struct fiber_pool **out);
-void fiber_pool_destroy(struct fiber_pool *pool); /* no fiber of it may be left (CHECKed) */
+
+/* Not from within a fiber, and no fiber of it may be left (both CHECKed). */
+void fiber_pool_destroy(struct fiber_pool *pool);
+
 unsigned fiber_pool_in_use(const struct fiber_pool *pool);
 
 /*
- * fiber_spawn() - Run @run(@arg) as a fiber; it becomes ready now and runs in this or the next poll.
+ * fiber_spawn() - Run @run(@arg) as a fiber; it is ready now and runs in this or the next poll.
  * Return: 0, or SHOAL_E_BUSY when the pool has no free fiber.
  */
 int fiber_spawn(struct fiber_pool *pool, void (*run)(void *arg), void *arg);

@@ -6,9 +6,9 @@
 #include "core/reactor_private.h"
 
 /*
- * A stack that senders push to with one compare-and-swap and the receiver empties with one exchange,
- * then turns over. Only the sender that found it empty wakes the receiver: whoever comes later rides
- * on that wake, which has not been consumed while the stack is not empty.
+ * A stack that senders push to with one compare-and-swap, and that the receiver empties with one
+ * exchange, then turns over. Only the sender that found it empty wakes the receiver: whoever comes
+ * later rides on that wake, which has not been consumed while the stack is not empty.
  *
  * All accesses to `mailbox` and `sleeping` are sequentially consistent. The sender pushes, then
  * looks whether the receiver sleeps; the receiver says that it sleeps, then looks for mail. In any

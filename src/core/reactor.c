@@ -21,14 +21,16 @@
 #define NS_PER_S UINT64_C(1000000000)
 
 /*
- * So many polls with events, each within `spin_ns` of the one before, start a spin. A heartbeat with
- * its answer makes three or four, so it takes real traffic to get there.
+ * A spin needs this score. Each poll with events that comes within `spin_ns` of the last such poll
+ * adds one, each that comes later halves it. A heartbeat with its answer makes three or four close
+ * polls after a far one, so heartbeats stay far below: it takes real traffic to get there, and an
+ * outlier in real traffic does not end it.
  */
-#define SPIN_AFTER_EVENTS 32u
+#define SPIN_SCORE 32u
 
 static _Thread_local struct reactor *current;
 
-/* Not inlined: a fiber of a roaming reactor may have changed threads since the address was taken. */
+/* Not inlined: a fiber of a roaming reactor may have changed threads since the last call. */
 __attribute__((noinline)) struct reactor *reactor_self(void)
 {
     return current;
@@ -310,11 +312,12 @@ static bool spin_on(struct reactor *reactor, unsigned events)
         return false;
     bool close = reactor->now_ns - reactor->last_event_ns <= reactor->spin_ns;
     if (events > 0) {
-        reactor->close_events = close ? MIN(reactor->close_events + 1, SPIN_AFTER_EVENTS) : 0;
+        reactor->spin_score =
+            close ? MIN(reactor->spin_score + 1, 2 * SPIN_SCORE) : reactor->spin_score / 2;
         reactor->last_event_ns = reactor->now_ns;
         close = true;
     }
-    return close && reactor->close_events == SPIN_AFTER_EVENTS;
+    return close && reactor->spin_score >= SPIN_SCORE;
 }
 
 void reactor_run(struct reactor *reactor)

@@ -79,8 +79,8 @@ void reactor_wait(struct reactor *reactor, uint64_t limit_ns);
 
 /*
  * reactor_run() - Poll until reactor_stop(), spin while events come in quick succession and for
- * `spin_ns` after, sleep otherwise. A spin starts only when many events in a row each came within
- * `spin_ns` of the one before, and a timer is not an event: heartbeats never start it.
+ * `spin_ns` after, sleep otherwise. A spin starts only when dozens of events have each come
+ * within `spin_ns` of the one before, and a timer is not an event: heartbeats never start it.
  */
 void reactor_run(struct reactor *reactor);
 void reactor_stop(struct reactor *reactor); /* any thread; also wakes it */

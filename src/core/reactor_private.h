@@ -36,7 +36,7 @@ struct reactor {
     /* Adaptive spinning: see reactor_run(). */
     uint64_t spin_ns;
     uint64_t last_event_ns;
-    unsigned close_events;
+    unsigned spin_score;
 
     /* What other threads touch, on cache lines of its own. */
     _Alignas(64) _Atomic(struct mail *) mailbox;

@@ -13,8 +13,8 @@
 #include "shoal/error.h"
 
 /*
- * A non-roaming ring is enabled, and from then on used, by one thread: the kernel then takes no lock
- * on it and runs completion work only when that thread asks (DEFER_TASKRUN), instead of
+ * A non-roaming ring is enabled, and from then on used, by one thread: the kernel then takes no
+ * lock on it and runs completion work only when that thread asks (DEFER_TASKRUN), instead of
  * interrupting it. Older kernels get the best set of flags they know.
  */
 static const unsigned flag_sets[] = {
@@ -87,6 +87,55 @@ static void timeout_complete(struct uring_op *op, int32_t result, uint32_t flags
     container_of(op, struct uring, timeout_op)->timeout_due_ns = UINT64_MAX;
 }
 
+/* ---- operations that outlive their thread ---- */
+
+static int create_saved(struct uring *uring, unsigned count)
+{
+    uring->saved = calloc(count, sizeof(*uring->saved));
+    if (uring->saved == NULL)
+        return SHOAL_E_NO_MEMORY;
+    for (unsigned i = 0; i < count; i++) {
+        uring->saved[i].next_free = uring->saved_free;
+        uring->saved_free = &uring->saved[i];
+    }
+    return 0;
+}
+
+static bool is_of_user(const struct uring *uring, const struct uring_op *op)
+{
+    return op != NULL && op != &uring->wake_op && op != &uring->timeout_op;
+}
+
+/* What was prepared since the last submission; its users have filled it in by now. */
+static void save_prepared(struct uring *uring)
+{
+    if (uring->saved == NULL)
+        return;
+    const struct io_uring_sq *sq = &uring->ring.sq;
+    for (unsigned i = sq->sqe_head; i != sq->sqe_tail; i++) {
+        const struct io_uring_sqe *sqe = &sq->sqes[i & *sq->kring_mask];
+        struct uring_op *op = (struct uring_op *)(uintptr_t)sqe->user_data;
+        struct uring_saved *saved = uring->saved_free;
+        /* Of a chain the kernel cancels the rest when a link fails: that is for its user. */
+        if (!is_of_user(uring, op) || saved == NULL || op->saved != NULL ||
+            (sqe->flags & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK)) != 0)
+            continue;
+        uring->saved_free = saved->next_free;
+        saved->sqe = *sqe;
+        saved->cancelled = false;
+        op->saved = saved;
+    }
+}
+
+static void release_saved(struct uring *uring, struct uring_op *op)
+{
+    if (op->saved == NULL)
+        return;
+    op->saved->next_free = uring->saved_free;
+    uring->saved_free = op->saved;
+    op->saved = NULL;
+}
+
 int uring_create(const char *name, unsigned entries, bool roaming, int wake_fd,
                  struct uring **out)
 {
@@ -98,6 +147,11 @@ int uring_create(const char *name, unsigned entries, bool roaming, int wake_fd,
         explain_refusal(name, -error);
         free(uring);
         return error == -ENOMEM ? SHOAL_E_NO_MEMORY : SHOAL_E_SYSTEM;
+    }
+    if (roaming && create_saved(uring, entries * 4) != 0) {
+        io_uring_queue_exit(&uring->ring);
+        free(uring);
+        return SHOAL_E_NO_MEMORY;
     }
     io_uring_ring_dontfork(&uring->ring);
     uring->regions_supported =
@@ -119,6 +173,7 @@ void uring_destroy(struct uring *uring)
     io_uring_queue_exit(&uring->ring);
     if (uring->event_fd >= 0)
         close(uring->event_fd);
+    free(uring->saved);
     free(uring);
 }
 
@@ -157,8 +212,10 @@ static void check_enter(int result)
 void uring_submit(struct uring *uring)
 {
     enable(uring);
-    if (io_uring_sq_ready(&uring->ring) > 0)
-        check_enter(io_uring_submit_and_get_events(&uring->ring));
+    if (io_uring_sq_ready(&uring->ring) == 0)
+        return;
+    save_prepared(uring);
+    check_enter(io_uring_submit_and_get_events(&uring->ring));
 }
 
 static struct io_uring_sqe *raw_sqe(struct uring *uring)
@@ -171,6 +228,7 @@ static struct io_uring_sqe *raw_sqe(struct uring *uring)
      */
     while ((sqe = io_uring_get_sqe(&uring->ring)) == NULL) {
         enable(uring);
+        save_prepared(uring);
         check_enter(io_uring_submit_and_get_events(&uring->ring));
     }
     memset(sqe, 0, sizeof(*sqe));
@@ -187,12 +245,16 @@ static struct io_uring_sqe *own_sqe(struct uring *uring, struct uring_op *op)
 struct io_uring_sqe *uring_get_sqe(struct uring *uring, struct uring_op *op)
 {
     uring->in_flight++;
+    op->saved = NULL;
     return own_sqe(uring, op);
 }
 
 void uring_cancel(struct uring *uring, struct uring_op *op)
 {
     struct io_uring_sqe *sqe = raw_sqe(uring);
+    save_prepared(uring); /* so that one cancelled before its submission is marked too */
+    if (op->saved != NULL)
+        op->saved->cancelled = true;
     io_uring_prep_cancel(sqe, op, 0);
     io_uring_sqe_set_data(sqe, NULL); /* nobody waits for the cancel itself */
 }
@@ -217,6 +279,22 @@ static bool take_cqe(struct uring *uring, struct io_uring_cqe *out)
     return true;
 }
 
+/* Return: whether it was a user's, and done. */
+static bool complete_of_user(struct uring *uring, struct uring_op *op,
+                             const struct io_uring_cqe *cqe)
+{
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+        if (cqe->res == -ECANCELED && op->saved != NULL && !op->saved->cancelled) {
+            *raw_sqe(uring) = op->saved->sqe;
+            return false;
+        }
+        release_saved(uring, op);
+        uring->in_flight--;
+    }
+    op->complete(op, cqe->res, cqe->flags);
+    return true;
+}
+
 unsigned uring_poll(struct uring *uring)
 {
     enable(uring);
@@ -229,14 +307,10 @@ unsigned uring_poll(struct uring *uring)
     for (unsigned left = io_uring_cq_ready(&uring->ring); left > 0; left--) {
         CHECK(take_cqe(uring, &cqe));
         struct uring_op *op = io_uring_cqe_get_data(&cqe);
-        if (op == NULL)
-            continue;
-        if (op != &uring->wake_op && op != &uring->timeout_op) {
-            if (!(cqe.flags & IORING_CQE_F_MORE))
-                uring->in_flight--;
-            done++;
-        }
-        op->complete(op, cqe.res, cqe.flags);
+        if (is_of_user(uring, op))
+            done += complete_of_user(uring, op, &cqe);
+        else if (op != NULL)
+            op->complete(op, cqe.res, cqe.flags);
     }
     return done;
 }
@@ -260,6 +334,7 @@ void uring_sleep(struct uring *uring, uint64_t timeout_ns)
 
     enable(uring);
     arm_wake(uring);
+    save_prepared(uring);
     check_enter(io_uring_submit_and_wait_timeout(
         &uring->ring, &cqe, 1, timeout_ns == UINT64_MAX ? NULL : &timeout, NULL));
 }

@@ -19,18 +19,17 @@ struct uring;
 struct uring_op {
     /* @result: the CQE's res; @flags: the CQE's flags (IORING_CQE_F_MORE: more will follow). */
     void (*complete)(struct uring_op *op, int32_t result, uint32_t flags);
+    struct uring_saved *saved; /* the ring's */
 };
 
 /*
  * uring_get_sqe() - A zeroed SQE whose completion calls @op. Flushes the queue when it is full, so
- * it never fails. @op must live until its last completion.
+ * it never fails. @op, and all memory that the SQE points to, must live until the last completion.
+ *
+ * The kernel ends operations with -ECANCELED when the thread that submitted them ends; on a roaming
+ * reactor such an operation is submitted again and nobody hears of it.
  */
 struct io_uring_sqe *uring_get_sqe(struct uring *uring, struct uring_op *op);
-
-/*
- * On a roaming reactor (core/reactor.h) an operation may end with -ECANCELED although nobody
- * cancelled it: the kernel does so when the thread that submitted it has ended. Submit it again.
- */
 
 /* Ask that @op ends early; its completion still comes (-ECANCELED or its result). */
 void uring_cancel(struct uring *uring, struct uring_op *op);

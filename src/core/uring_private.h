@@ -19,6 +19,13 @@ struct uring_region {
     uintptr_t end; /* 0: a free slot */
 };
 
+/* A copy of what was submitted, so that it can be again: see uring_get_sqe(). */
+struct uring_saved {
+    struct io_uring_sqe sqe;
+    struct uring_saved *next_free;
+    bool cancelled; /* by us: then -ECANCELED is the answer */
+};
+
 struct uring {
     struct io_uring ring;
     unsigned in_flight; /* of users; not the ring's own */
@@ -33,6 +40,9 @@ struct uring {
     struct uring_op wake_op;
     bool wake_armed;
 
+    struct uring_saved *saved; /* of a roaming ring, else NULL */
+    struct uring_saved *saved_free;
+
     /* For an outer event loop, see reactor_event_fd(). */
     int event_fd;
     struct uring_op timeout_op;
@@ -40,7 +50,10 @@ struct uring {
     uint64_t timeout_due_ns; /* UINT64_MAX: none is armed */
 };
 
-/* Return: 0, SHOAL_E_NO_MEMORY or SHOAL_E_SYSTEM, logged. @wake_fd: whose readability ends a sleep. */
+/*
+ * @wake_fd: an eventfd, not the ring's, whose readability ends a sleep
+ * Return: 0, SHOAL_E_NO_MEMORY or SHOAL_E_SYSTEM, logged
+ */
 int uring_create(const char *name, unsigned entries, bool roaming, int wake_fd,
                  struct uring **out);
 void uring_destroy(struct uring *uring);

@@ -100,7 +100,8 @@ void dev_register_metrics(struct dev *dev, struct metrics *metrics, const char *
  * file system has it (told once in the log where not).
  * @size_bytes: 0: as it is; else a regular file is created or grown to this size, allocated and
  *              written once, so that later writes need no metadata and cannot fail for space. A
- *              larger file, or a block device, is taken as it is; a smaller block device is refused.
+ *              larger file, or a block device, is taken as it is; a smaller block device is
+ *              refused.
  * The device holds a lock (flock) on it, exclusive unless @read_only: two nodes cannot share one.
  * Blocks the thread while it writes a new file; call it at start.
  * Return: 0, or what was found wrong, logged with path and remedy: SHOAL_E_NOT_FOUND, DENIED, BUSY
@@ -133,16 +134,16 @@ void dev_sim_store_write(struct dev_sim_store *store, uint64_t offset_bytes, con
 void dev_sim_store_flip_bit(struct dev_sim_store *store, uint64_t offset_bytes, unsigned bit);
 
 /*
- * dev_sim_store_snapshot() - Remember what it holds now; restore() goes back to that, at a cost that
- * grows with the blocks written since and not with the size. Unsynced writes count as durable in a
+ * dev_sim_store_snapshot() - Remember what it holds now; restore() goes back to that, at a cost
+ * that grows with the blocks written since and not with the size. Unsynced writes count as durable in a
  * snapshot. Taking another one replaces it.
  */
 int dev_sim_store_snapshot(struct dev_sim_store *store);
 void dev_sim_store_restore(struct dev_sim_store *store); /* no device may be open on it */
 
 /*
- * dev_sim_store_lose_power() - Each unsynced write is kept, dropped, or torn: random sectors of it, a
- * head, or a tail. A later write may be kept and an earlier one lost. Without an open device;
+ * dev_sim_store_lose_power() - Each unsynced write is kept, dropped, or torn: random sectors of it,
+ * a head, or a tail. A later write may be kept and an earlier one lost. Without an open device;
  * dev_sim_crash() is for one with.
  */
 void dev_sim_store_lose_power(struct dev_sim_store *store, struct prng *prng);
@@ -213,7 +214,7 @@ void dev_sim_kill(struct dev *dev, struct prng *prng);
 /* ---- record: a wrapper that logs what crash tests need ---- */
 
 /*
- * A crash test records a workload, then builds the images that a crash at any moment could have left:
+ * A crash test records a workload, then builds the images that a crash at any moment could leave:
  *
  *   for (prefix = 0; prefix <= log.entry_count; prefix++) {
  *       dev_record_split(&log, prefix, volatile_cache, &split);
@@ -224,7 +225,7 @@ void dev_sim_kill(struct dev *dev, struct prng *prng);
  *       ... open an engine on the store, compare with the model ...
  *   }
  *
- * Where the store was snapshot before the recording began. dev_record_mark() puts the workload's own
+ * The store was snapshot before the recording began. dev_record_mark() puts the workload's own
  * events ("this put was acknowledged") into the same order.
  */
 enum dev_record_kind {
@@ -283,8 +284,8 @@ void dev_record_split(const struct dev_record_log *log, size_t prefix, bool vola
 void dev_record_split_free(struct dev_record_split *split);
 
 /*
- * struct dev_record_fate - Of a write in doubt, bytes [from, to) reached the medium: {0, len} all of
- * it, {0, 0} nothing, {0, 512} its first sector. A tear with a hole takes two calls of
+ * struct dev_record_fate - Of a write in doubt, bytes [from, to) reached the medium: {0, len} all
+ * of it, {0, 0} nothing, {0, 512} its first sector. A tear with a hole takes two calls of
  * dev_record_apply_part().
  */
 struct dev_record_fate {
@@ -293,8 +294,8 @@ struct dev_record_fate {
 };
 
 /*
- * dev_record_apply() - Write into @store: of durable writes all, of those in doubt what @fates says,
- * one for each of split->in_doubt; all in the order in which they were submitted.
+ * dev_record_apply() - Write into @store: of durable writes all, of those in doubt what @fates
+ * says, one for each of split->in_doubt; all in the order in which they were submitted.
  */
 void dev_record_apply(const struct dev_record_log *log, const struct dev_record_split *split,
                       const struct dev_record_fate *fates, struct dev_sim_store *store);

@@ -94,7 +94,8 @@ static int take_block_device(const char *path, uint64_t size_bytes, const struct
     uint64_t bytes;
     int logical_bytes;
 
-    if (ioctl(file->fd, BLKGETSIZE64, &bytes) != 0 || ioctl(file->fd, BLKSSZGET, &logical_bytes) != 0)
+    if (ioctl(file->fd, BLKGETSIZE64, &bytes) != 0 ||
+        ioctl(file->fd, BLKSSZGET, &logical_bytes) != 0)
         return refuse(path, "its size cannot be read", errno);
     if (logical_bytes > (int)DEV_BLOCK_BYTES) {
         LOG_ERROR("device %s has blocks of %d bytes; at most %u are supported", path, logical_bytes,
@@ -125,7 +126,8 @@ static int refuse_growth(const char *path, uint64_t from, uint64_t to, int syste
 static int write_zeros(const char *path, int fd, uint64_t from, uint64_t to)
 {
     /* Anonymous memory: zero, and aligned as O_DIRECT wants it. */
-    void *zeros = mmap(NULL, FILL_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void *zeros = mmap(NULL, FILL_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,
+                       0);
     int error = 0;
 
     if (zeros == MAP_FAILED)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulated drive's medium and cache: what sim.c needs of a store beyond dev.h. Private to dev/.
+ * The simulated drive's medium and cache: what sim.c needs of a store beyond dev.h. Private to
+ * dev/.
  */
 #ifndef SHOAL_DEV_SIM_STORE_H
 #define SHOAL_DEV_SIM_STORE_H

@@ -58,8 +58,8 @@ static void complete(struct uring_op *op, int32_t result, uint32_t flags)
     struct dev_uring *device = mine->device;
 
     (void)flags;
-    if (result == -EAGAIN || result == -EINTR || result == -ECANCELED) {
-        start(device, io); /* nothing of it was done; see uring.h on roaming reactors */
+    if (result == -EAGAIN || result == -EINTR) {
+        start(device, io); /* nothing of it was done */
         return;
     }
     dev_finish(&device->dev, io, result_of(device, io, result));
