@@ -141,6 +141,66 @@ void net_refuse(struct net_request *request, int error);
 
 void net_destroy(struct net *net); /* [fiber] every peer and listener must be closed */
 
+/* ---- backend: TCP ---- */
+
+/*
+ * struct net_tcp_config - All of it is copied.
+ * @certificate, @key, @ca: PEM files. The certificate's subject says who we are: CN the name, OU the
+ *      role (client, node, authority, admin), O the cluster.
+ * @plain: do without encryption where the other side does too. Sessions open over TLS all the same,
+ *      and every frame carries a keyed tag; payload is protected against accidents, not secret.
+ * @max_connections: accepted by a listener (default 256); more are closed at once
+ * @max_calls: unanswered requests of one accepted connection (256); more are refused with BUSY
+ * @max_requests: unanswered requests of all connections of this net (1024)
+ * @handshake_ms: a connection that is not open by then is closed (5000)
+ * @stall_ms: so is one that takes nothing of what we send for this long (10000)
+ * @ping_ms: how long a server may be silent while calls are outstanding before it is asked; after
+ *      three times this the connection is given up (2000)
+ * A 0 means the default.
+ */
+struct net_tcp_config {
+    const char *certificate, *key, *ca;
+    bool plain;
+    unsigned max_connections;
+    unsigned max_calls;
+    unsigned max_requests;
+    uint64_t handshake_ms;
+    uint64_t stall_ms;
+    uint64_t ping_ms;
+};
+
+/*
+ * net_tcp_create() - Over the reactor's io_uring.
+ * Return: 0, SHOAL_E_CONFIG when the certificates cannot be used (the log says which and why),
+ * SHOAL_E_UNSUPPORTED for a reactor without io_uring, SHOAL_E_NO_MEMORY
+ */
+int net_tcp_create(struct reactor *reactor, const struct net_tcp_config *config, struct net **out);
+/* Read the certificates again: for new connections; those that are open stay. On an error the old
+ * ones stay in use. */
+int net_tcp_reload(struct net *net);
+const struct net_identity *net_tcp_identity(const struct net *net);
+
+/* ---- certificates ---- */
+
+/*
+ * For `shoal up` and tests: keys on P-256, files of mode 0600 written at once or not at all. Each
+ * makes DIRECTORY/STEM.crt and .key; the authority's stem is "ca". Blocking. Return: 0 or an error,
+ * with a line in the log.
+ */
+int net_cert_create_ca(const char *directory, const char *cluster); /* valid for ten years */
+/* Valid for one year, in the authority's cluster. */
+int net_cert_issue(const char *ca_directory, enum net_role role, const char *name,
+                   const char *directory, const char *stem);
+
+struct net_cert_request {
+    enum net_role role;
+    const char *name;
+    const char *cluster; /* NULL: the authority's */
+    long valid_s;        /* from now on, may be negative; 0: one year */
+    const char *directory, *stem;
+};
+int net_cert_issue_for(const char *ca_directory, const struct net_cert_request *request);
+
 /* ---- backend: simulated ---- */
 
 /*

@@ -5,7 +5,7 @@
 
 #include "base/hash.h"
 #include "base/macros.h"
-#include "net/net_rig.h"
+#include "net/test_rig.h"
 #include "shoal/error.h"
 
 static const struct net_sim_faults calm = {

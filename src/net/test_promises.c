@@ -8,7 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/macros.h"
-#include "net/net_rig.h"
+#include "net/test_rig.h"
 #include "shoal/error.h"
 
 static enum rig_backend backend;

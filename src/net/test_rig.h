@@ -3,8 +3,8 @@
  * A test rig: a server and a client on one reactor, over either backend. A test is a function that
  * runs as a fiber. The server obeys the first byte of each request's header (enum rig_op).
  */
-#ifndef NET_NET_RIG_H
-#define NET_NET_RIG_H
+#ifndef NET_TEST_RIG_H
+#define NET_TEST_RIG_H
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "net/net_rig.h"
+#include "net/test_rig.h"
 
 #include <stdio.h>
 #include <stdlib.h>
