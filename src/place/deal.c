@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "place/deal.h"
 
+#include "base/check.h"
+
 uint64_t deal_seed(uint32_t partition)
 {
     return hash_mix64(partition + UINT64_C(0x6a09e667f3bcc909));
@@ -27,6 +29,7 @@ void deal_domains(const struct tree *tree, const struct score_table *scores, uin
     uint8_t positions[PLACE_WIDTH_MAX] = {0};
     uint64_t dealt = UINT64_MAX;
 
+    CHECK(width <= PLACE_WIDTH_MAX);
     for (unsigned i = 0; i < width; i++) {
         winners[i] = -1;
         best[i] = UINT64_MAX;
