@@ -10,7 +10,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "base/pool.h"
 #include "core/reactor_private.h"
 #include "shoal/error.h"
 
@@ -155,9 +154,10 @@ static void fiber_main(void *arg)
 
 int fiber_spawn(struct fiber_pool *pool, void (*run)(void *arg), void *arg)
 {
-    if (UNLIKELY(pool_fails_now()) || list_empty(&pool->free))
-        return SHOAL_E_BUSY;
     struct list_node *node = list_pop_front(&pool->free);
+
+    if (node == NULL)
+        return SHOAL_E_BUSY;
     struct fiber *fiber = list_entry(node, struct fiber, node);
     if (!fiber->started) {
         /*

@@ -46,11 +46,18 @@ struct engine_format_config {
 int engine_format(struct dev *dev, struct dma_arena *arena,
                   const struct engine_format_config *config);
 
+/*
+ * What an engine takes from the arena while it is open: ENGINE_DMA_LARGE buffers of 256 KiB and one
+ * of 64 KiB; besides, 4 KiB (8 KiB for pieces beyond 11 MiB) for each prepare or repair under way.
+ * engine_format() needs 4 KiB. An arena that has none is NO_MEMORY on opening, BUSY later.
+ */
+#define ENGINE_DMA_LARGE 2u
+
 struct engine_config {
     uint64_t index_max_objects; /* 0: as many as the device could hold */
     uint64_t commit_delay_ns;   /* how long a lazy record may wait for company; 0: 10 ms */
     struct metrics *metrics;    /* NULL: none */
-    uint32_t break_rules;       /* tests only: see engine_rules.h; 0 in production */
+    uint32_t break_rules;       /* tests only: see engine/rules.h; 0 in production */
 };
 
 /*
@@ -77,6 +84,12 @@ struct engine_report {
 int engine_open(struct dev *dev, struct dma_arena *arena, const struct engine_config *config,
                 struct engine **out, struct engine_report *report);
 
+/*
+ * engine_clear_stale() - [fiber] The target has caught up: it is not stale any more. Until somebody
+ * says so, each opening reports it as stale.
+ */
+int engine_clear_stale(struct engine *engine);
+
 /* [fiber] Waits for what is under way, writes a last checkpoint, forgets. @fast: skip the checkpoint. */
 void engine_close(struct engine *engine, bool fast);
 
@@ -88,8 +101,10 @@ void engine_close(struct engine *engine, bool fast);
  *           end anywhere, but its memory must reach the next 4 KiB boundary); lent until return
  * @units: CRC32C of each ENGINE_UNIT_BYTES of the payload when the caller has them, else NULL
  *
- * It replaces an older prepared piece of the object. Return: 0, SHOAL_E_LOW_WATER (a committed or
- * prepared version that is not older is there), SHOAL_E_FULL (device or index), SHOAL_E_BUSY.
+ * It replaces an older prepared piece of the object: what is to survive is committed first. Return:
+ * 0, SHOAL_E_LOW_WATER (a committed or prepared version that is not older is there), SHOAL_E_FULL
+ * (device or index), SHOAL_E_BUSY (no DMA buffer, too many prepared pieces), SHOAL_E_CANCELLED (it
+ * was aborted or replaced meanwhile), SHOAL_E_INVALID, SHOAL_E_TOO_LARGE.
  */
 #define ENGINE_UNIT_BYTES 16384u
 int engine_prepare(struct engine *engine, const struct blob_desc *desc,
@@ -98,7 +113,8 @@ int engine_prepare(struct engine *engine, const struct blob_desc *desc,
 /*
  * engine_commit() - The prepared version becomes the committed one, at once in memory, and durable
  * with the journal's next group or within commit_delay_ns. Frees the version it replaces.
- * Return: 0 (also when it is committed already), SHOAL_E_NOT_FOUND.
+ * Return: 0 (also when it is committed already), SHOAL_E_NOT_FOUND, SHOAL_E_BUSY (the journal is full
+ * for a moment: nothing changed), SHOAL_E_IO.
  */
 int engine_commit(struct engine *engine, const struct blob_id *id,
                   const struct blob_version *version);
@@ -110,6 +126,7 @@ int engine_abort(struct engine *engine, const struct blob_id *id,
 /*
  * engine_drop() - Forget a committed piece (evicted, collected, not listed by the clean members) if it
  * has this version. At once in memory, lazily on the device unless engine_sync() follows.
+ * Return: as engine_commit().
  */
 int engine_drop(struct engine *engine, const struct blob_id *id,
                 const struct blob_version *version);
@@ -137,6 +154,7 @@ struct engine_entry {
     bool hollow;   /* known, but its bytes are damaged here */
     uint32_t shard_len;
     uint16_t depends;  /* of a prepared one */
+    struct blob_request_id request; /* of a prepared one: who asked for it */
 };
 
 /*
@@ -174,8 +192,10 @@ int engine_describe(struct engine *engine, const struct blob_id *id,
 
 /*
  * engine_list() - Entries of a partition, in an order that is stable while they live: an entry that
- * stays is seen exactly once by a walk from *@cursor = 0 until 0 is returned.
- * Return: how many were written to @entries.
+ * stays is seen exactly once by a walk from *@cursor = 0 until it is 0 again, also when it is
+ * committed meanwhile. An object's prepared and committed entries follow one another.
+ * @max: 2 or more
+ * Return: how many were written to @entries; may be 0 before the end.
  */
 unsigned engine_list(struct engine *engine, uint32_t partition, uint64_t *cursor,
                      struct engine_entry *entries, unsigned max);
@@ -183,7 +203,8 @@ unsigned engine_list(struct engine *engine, uint32_t partition, uint64_t *cursor
 struct engine_digest {
     uint64_t committed; /* how many committed entries */
     uint64_t prepared;
-    uint64_t hash; /* order-free, of (id, version, form) of the committed ones; the same on all members */
+    uint64_t hash; /* order-free, of (id, version, tombstone or not) of the committed ones: the same
+                    * on all members, whether they hold bytes or a marker */
 };
 void engine_partition_digest(struct engine *engine, uint32_t partition,
                              struct engine_digest *digest);
