@@ -143,7 +143,8 @@ struct tcp_conn {
     struct net_identity identity; /* of the other side */
     struct tcp_peer *peer;        /* client: NULL once closed */
     struct tcp_listener *listener;
-    uint64_t opened_ns, heard_ns, handshake_due_ns;
+    bool useful; /* client: the server answered at least one call */
+    uint64_t heard_ns, handshake_due_ns;
     struct timer timer;
     struct fiber_queue quiet; /* woken whenever the kernel lets go of something */
 

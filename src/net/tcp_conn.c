@@ -396,7 +396,7 @@ static void opened(struct tcp_conn *conn, const struct tcp_hello *hello)
         return;
     }
     conn->state = CONN_OPEN;
-    conn->opened_ns = conn->heard_ns = tcp_now(conn->net);
+    conn->heard_ns = tcp_now(conn->net);
     timer_cancel(&conn->timer);
     if (!conn->server)
         conn->max_calls = hello->max_calls;

@@ -10,8 +10,6 @@
 #define MS UINT64_C(1000000)
 #define RETRY_FIRST_NS (10 * MS)
 #define RETRY_MOST_NS (2000 * MS)
-/* A connection that ends sooner than this counts as one that could not be made. */
-#define SHORT_LIFE_NS (1000 * MS)
 #define SLOT_BITS 16u
 
 static void slot_landed(struct tcp_landing *landing, int error);
@@ -95,8 +93,8 @@ void tcp_peer_closed(struct tcp_conn *conn)
     struct tcp_peer *peer = conn->peer;
     struct tcp_net *net = conn->net;
     uint64_t now = tcp_now(net);
-    bool lived = conn->opened_ns != 0 && now - conn->opened_ns >= SHORT_LIFE_NS;
-    if (lived || conn->error == SHOAL_E_CANCELLED) {
+    /* One that opened and brought no answer is as bad as one that could not be made. */
+    if (conn->useful || conn->error == SHOAL_E_CANCELLED) {
         peer->failures = 0;
         peer->retry_ns = now;
     } else {
@@ -282,6 +280,7 @@ int tcp_peer_frame(struct tcp_conn *conn, const struct tcp_frame *frame, const u
     if (index >= peer->base.max_calls)
         return SHOAL_E_INVALID;
     struct tcp_slot *slot = &peer->slots[index];
+    conn->useful = true;
     /* An answer to a call that nobody waits for any more is nothing strange. */
     if (slot->call == NULL || slot->call_id != frame->call || slot->done.done)
         return 0;

@@ -228,12 +228,19 @@ static bool body_finished(struct rig *rig)
     return rig->finished;
 }
 
+void rig_listen_again(struct rig *rig, const char *address)
+{
+    const struct net_service service = {on_request, rig};
+    if (rig->listener != NULL)
+        net_listener_close(rig->listener);
+    rig->listener = NULL;
+    RIG_ASSERT_EQUAL(rig, net_listen(rig->server_net, address, &service, &rig->listener), 0);
+}
+
 static void test_fiber(void *arg)
 {
     struct rig *rig = arg;
-    const struct net_service service = {on_request, rig};
-    RIG_ASSERT_EQUAL(
-        rig, net_listen(rig->server_net, rig_listen_address(rig), &service, &rig->listener), 0);
+    rig_listen_again(rig, rig_listen_address(rig));
     RIG_ASSERT_EQUAL(rig,
                      net_peer_open(rig->client_net, net_listener_address(rig->listener), "server",
                                    2000, &rig->peer),

@@ -60,6 +60,9 @@ void rig_run(enum rig_backend backend, void (*body)(struct rig *rig));
 /* Polls and, in the simulator, moves time, until @done says so or 30 s passed. */
 void rig_poll_until(struct rig *rig, bool (*done)(struct rig *rig));
 
+/* [fiber] Close the listener, if it is open, and listen at @address again. */
+void rig_listen_again(struct rig *rig, const char *address);
+
 /* The header of a request. @return its length. */
 size_t rig_header(uint8_t *header, enum rig_op op, uint32_t operand);
 /* One call with a deadline of @ms; the reply's header goes to @reply (64 bytes). */
