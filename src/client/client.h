@@ -20,6 +20,8 @@
 #include <sys/uio.h>
 
 #include "base/blob.h"
+#include "base/macros.h"
+#include "base/value.h"
 #include "cluster/cluster.h"
 #include "wire/wire.h"
 
@@ -54,6 +56,8 @@ struct client_config {
 /* No I/O yet. Return: 0, SHOAL_E_NO_MEMORY, SHOAL_E_INVALID. */
 int client_create(struct reactor *reactor, struct net *net, const struct client_config *config,
                   struct client **out);
+/* Everything under way ends soon, with SHOAL_E_CANCELLED, and nothing new begins. */
+void client_cancel_all(struct client *client);
 void client_destroy(struct client *client); /* [fiber] no operation may be under way */
 
 /* client_connect() - [fiber] Have a map. Every operation does it by itself when there is none. */
@@ -180,12 +184,43 @@ struct client_hash *client_hash_create(void);
 void client_hash_destroy(struct client_hash *hash);
 void client_hash_begin(struct client_hash *hash);
 void client_hash_update(struct client_hash *hash, const void *data, size_t len);
-void client_hash_finish(struct client_hash *hash, struct blob_key *key);
+/* Return: 0 or SHOAL_E_NO_MEMORY. */
+int client_hash_finish(struct client_hash *hash, struct blob_key *key);
 
 /* ---- under the public handle, for the command line ---- */
 
+/*
+ * struct client_file - A client.yaml, with paths made absolute.
+ * @nodes: addresses of data planes; @authority: where wishes go
+ */
+struct client_file {
+    char *cluster;
+    struct value_list nodes;
+    char *authority;
+    char *data_plane;
+    char *ca, *certificate, *key;
+    char *admin_certificate, *admin_key;
+};
+/* @path: NULL: SHOAL_CONFIG, else the cluster started last. @why: what is wrong, for a person. */
+int client_file_load(const char *path, struct client_file *file, struct value_error *why);
+void client_file_free(struct client_file *file);
+/* As YAML to @path. */
+int client_file_write(const char *path, const struct client_file *file);
+/* Where the directory of the cluster started last is noted. Return: 0 or SHOAL_E_NOT_FOUND. */
+int client_file_last(char *path, size_t size);
+/* The file that holds this note. */
+int client_file_note(char *path, size_t size);
+
+struct shoal_options;
+/* As shoal_open(); @admin: with the administrator's certificate, and without asking for a map. */
+int shoal_open_as(const char *config, const struct shoal_options *options, bool admin,
+                  struct shoal **out);
 /* Run @run(@arg) as a fiber of the handle's reactor and wait for it. Any thread. */
 int shoal_run_fiber(struct shoal *shoal, void (*run)(void *arg), void *arg);
 struct client *shoal_client(struct shoal *shoal);
+const struct client_file *shoal_file(const struct shoal *shoal);
+uint64_t shoal_deadline_ns(const struct shoal *shoal, uint32_t timeout_ms);
+/* What shoal_message() says from now on; returns @error. */
+int shoal_fail(int error, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

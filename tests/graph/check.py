@@ -28,8 +28,9 @@ ALLOWED = {
     "cluster": ["base", "core", "wire", "place", "ec", "dev", "net", "engine"],
     "node": ["base", "core", "wire", "place", "ec", "dev", "net", "engine", "cluster"],
     "client": ["base", "core", "wire", "place", "ec", "net", "cluster"],
+    "shoald": ["base", "core", "wire", "place", "ec", "dev", "net", "engine", "cluster", "node"],
     "cli": ["base", "core", "wire", "place", "ec", "dev", "net", "engine", "cluster", "node",
-            "client"],
+            "client", "shoald"],
 }
 SHOWS_ALL = {"base", "core"}
 
@@ -40,10 +41,15 @@ FORBIDDEN_CALLS = re.compile(
     r"pthread_create|thrd_create|nanosleep|usleep|sleep|getpid|random_os_bytes|random_os_u64)\s*\(")
 # File: what it may call all the same, with the reason.
 CALLS_EXEMPT = {
+    # Where the public handle is told which cluster is meant; the client inside it is told by its caller.
+    "src/client/config.c": {"getenv"},
+    # A thread that waits for its turn is outside the reactor, and so has no clock of it.
+    "src/client/handle.c": {"clock_gettime"},
 }
 
 SYSTEM_IO = re.compile(r"^(liburing\.h|sys/(socket|epoll|un)\.h|netinet/.*|netdb\.h|arpa/.*)$")
-SYSTEM_IO_FILES = re.compile(r"^src/(core/|net/|dev/uring)")
+# The metrics page has a thread and a socket of its own; `shoal up` looks for free ports.
+SYSTEM_IO_FILES = re.compile(r"^src/(core/|net/|dev/uring|shoald/metrics_page|cli/local)")
 
 SOURCE = (".c", ".h", ".py", ".pml", ".sh", ".build", ".yaml", ".yml")
 LINES_MAX = 800
