@@ -17,13 +17,13 @@ int place_check(struct place_verdict *verdict, const struct place_target *target
     if (error != 0)
         return error;
 
-    verdict->targets = tree.target_count;
-    verdict->nodes = tree.node_count;
-    verdict->domains = tree.domain_count;
-    for (uint32_t i = 0; i < tree.node_count; i++)
-        verdict->most_on_a_node = MAX(verdict->most_on_a_node, (unsigned)tree.nodes[i].most);
-    for (uint32_t i = 0; i < tree.domain_count; i++)
-        verdict->most_in_a_domain = MAX(verdict->most_in_a_domain, (unsigned)tree.domains[i].most);
+    verdict->targets = tree.targets.count;
+    verdict->nodes = tree.nodes.count;
+    verdict->domains = tree.domains.count;
+    for (uint32_t i = 0; i < tree.nodes.count; i++)
+        verdict->most_on_a_node = MAX(verdict->most_on_a_node, (unsigned)tree.nodes.items[i].most);
+    for (uint32_t i = 0; i < tree.domains.count; i++)
+        verdict->most_in_a_domain = MAX(verdict->most_in_a_domain, (unsigned)tree.domains.items[i].most);
     verdict->survives_a_node = verdict->most_on_a_node <= m;
     verdict->survives_a_domain = verdict->most_in_a_domain <= m;
     tree_destroy(&tree);

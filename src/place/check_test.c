@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "base/hash.h"
 #include "place/score.h"
 
 static void a_pool_without_distinct_targets_is_refused(void **state)
@@ -82,6 +83,7 @@ static void partitions_are_even_and_never_change(void **state)
         const uint32_t fine = place_partition(7, key, 22);
         assert_true(fine < 1u << 22);
         assert_int_equal(place_partition(7, key, 8), fine >> 14);
+        assert_int_equal(fine, hash64(key, sizeof(key), hash_mix64(7)) >> 42);
         count[fine >> 14]++;
     }
     for (int i = 0; i < 256; i++)

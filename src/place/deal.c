@@ -1,7 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "place/deal.h"
 
+#include <stdlib.h>
+
 #include "base/check.h"
+#include "base/hash.h"
+
+enum {
+    TABULATED_MAX = 7, /* up to this width all permutations are kept: 7! of 8 bytes */
+    TABULATED_COUNT = 5040,
+    TABULATED_STRIDE = 8,
+};
+
+/* Domains whose numbers differ by less than the width: dealt at most one to each position. */
+struct run {
+    uint64_t seed;
+    uint32_t first;
+    uint32_t count;
+};
+
+struct dealer {
+    const struct tree *tree;
+    uint8_t *places; /* of each domain in its run: its number modulo the width */
+    struct run *runs;
+    uint32_t run_count;
+    uint32_t permutation_count; /* 0: not tabulated */
+    uint8_t permutations[TABULATED_COUNT][TABULATED_STRIDE];
+};
 
 uint64_t deal_seed(uint32_t partition)
 {
@@ -9,7 +34,7 @@ uint64_t deal_seed(uint32_t partition)
 }
 
 /* A permutation of 0 .. width-1, drawn from one hash: its digits to the bases 2, 3, ... width. */
-static void permute(uint8_t positions[PLACE_WIDTH_MAX], unsigned width, uint64_t hash)
+static void permute(uint8_t *positions, unsigned width, uint64_t hash)
 {
     positions[0] = 0;
     for (unsigned i = 1; i < width; i++) {
@@ -21,35 +46,91 @@ static void permute(uint8_t positions[PLACE_WIDTH_MAX], unsigned width, uint64_t
     }
 }
 
-void deal_domains(const struct tree *tree, const struct score_table *scores, uint64_t seed,
-                  int32_t winners[PLACE_WIDTH_MAX])
+/* The n-th of all permutations is what permute() makes of a hash that is n / width! of the range. */
+static void tabulate(struct dealer *dealer, unsigned width)
+{
+    uint32_t count = 1;
+
+    for (unsigned i = 2; i <= width; i++)
+        count *= i;
+    for (uint32_t n = 0; n < count; n++)
+        permute(dealer->permutations[n], width, UINT64_MAX / count * n + count);
+    dealer->permutation_count = count;
+}
+
+struct dealer *dealer_create(const struct tree *tree)
 {
     const unsigned width = tree->width;
-    uint64_t best[PLACE_WIDTH_MAX];
-    uint8_t positions[PLACE_WIDTH_MAX] = {0};
-    uint64_t dealt = UINT64_MAX;
+    struct dealer *dealer = calloc(1, sizeof(*dealer));
 
-    CHECK(width <= PLACE_WIDTH_MAX);
-    for (unsigned i = 0; i < width; i++) {
+    CHECK(width >= 1 && width <= PLACE_WIDTH_MAX);
+    if (dealer == NULL)
+        return NULL;
+    dealer->tree = tree;
+    dealer->places = calloc(tree->domains.count + 1, sizeof(*dealer->places));
+    dealer->runs = calloc(tree->domains.count + 1, sizeof(*dealer->runs));
+    if (dealer->places == NULL || dealer->runs == NULL) {
+        dealer_destroy(dealer);
+        return NULL;
+    }
+
+    uint64_t last = UINT64_MAX;
+    for (uint32_t i = 0; i < tree->domains.count; i++) {
+        /* The upper half of a key tells a rack from a node that is a domain of its own. */
+        const uint64_t key = tree->domains.items[i].key;
+        const uint32_t number = (uint32_t)key;
+        const uint64_t run = (key >> 32 << 32) | number / width;
+        if (run != last) {
+            last = run;
+            dealer->runs[dealer->run_count++] = (struct run){hash_mix64(~run), i, 0};
+        }
+        dealer->runs[dealer->run_count - 1].count++;
+        dealer->places[i] = (uint8_t)(number % width);
+    }
+    if (width <= TABULATED_MAX)
+        tabulate(dealer, width);
+    return dealer;
+}
+
+void dealer_destroy(struct dealer *dealer)
+{
+    if (dealer == NULL)
+        return;
+    free(dealer->places);
+    free(dealer->runs);
+    free(dealer);
+}
+
+void deal_domains(const struct dealer *dealer, const struct score_table *scores, uint64_t seed,
+                  int32_t winners[PLACE_WIDTH_MAX])
+{
+    const struct tree_level *domains = &dealer->tree->domains;
+    const unsigned width = dealer->tree->width;
+    uint64_t best[PLACE_WIDTH_MAX];
+    uint8_t permuted[PLACE_WIDTH_MAX];
+
+    for (unsigned i = 0; i < PLACE_WIDTH_MAX; i++) {
         winners[i] = -1;
         best[i] = UINT64_MAX;
     }
-    for (uint32_t i = 0; i < tree->domain_count; i++) {
-        const struct tree_item *domain = &tree->domains[i];
-        /* The upper half of a key tells a rack from a node that is a domain of its own. */
-        const uint32_t number = (uint32_t)domain->key;
-        const uint64_t run = (domain->key >> 32 << 32) | number / width;
-        if (run != dealt) {
-            dealt = run;
-            permute(positions, width, score_draw(seed, hash_mix64(~run)));
+    for (uint32_t r = 0; r < dealer->run_count; r++) {
+        const struct run *run = &dealer->runs[r];
+        const uint64_t hash = hash_mix64(seed ^ run->seed);
+        const uint8_t *positions = permuted;
+        if (dealer->permutation_count != 0) {
+            const unsigned __int128 n = (unsigned __int128)hash * dealer->permutation_count;
+            positions = dealer->permutations[(uint32_t)(n >> 64)];
+        } else {
+            permute(permuted, width, hash);
         }
-        if (tree_is_full(domain))
-            continue;
-        const unsigned position = positions[number % width];
-        const uint64_t cost = score_cost(scores, score_draw(seed, domain->seed), domain->inverse);
-        if (cost < best[position]) {
-            best[position] = cost;
-            winners[position] = (int32_t)i;
+        for (uint32_t i = run->first; i < run->first + run->count; i++) {
+            const unsigned position = positions[dealer->places[i]];
+            uint64_t cost;
+            if (score_beats(scores, seed, &domains->candidates[i], best[position], &cost) &&
+                !tree_is_full(&domains->items[i])) {
+                best[position] = cost;
+                winners[position] = (int32_t)i;
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 #ifndef SHOAL_PLACE_SCORE_H
 #define SHOAL_PLACE_SCORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/hash.h"
@@ -44,21 +45,47 @@ static inline uint64_t score_negative_log2(const struct score_table *table, uint
     return ((uint64_t)(zeros + 1) << SCORE_FRACTION_BITS) - fraction;
 }
 
-/* What score_cost() multiplies by: a division once instead of at each draw. weight > 0. */
+/*
+ * Someone who takes part in draws. Apart from all else that is known of it, so that thousands of
+ * them fit in the cache.
+ */
+struct score_candidate {
+    uint64_t seed;    /* well mixed */
+    uint64_t inverse; /* of the weight: a division once instead of at each draw */
+};
+
 static inline uint64_t score_inverse_weight(uint64_t weight)
 {
     return (UINT64_C(1) << 63) / weight;
 }
 
-static inline uint64_t score_cost(const struct score_table *table, uint64_t hash, uint64_t inverse)
+static inline uint64_t score_scale(uint64_t logarithm, uint64_t inverse)
 {
-    return (uint64_t)((unsigned __int128)score_negative_log2(table, hash) * inverse >> 32);
+    return (uint64_t)((unsigned __int128)logarithm * inverse >> 32);
 }
 
-/* The hash of one draw. Seeds are well mixed already; so is the result. */
-static inline uint64_t score_draw(uint64_t seed_a, uint64_t seed_b)
+/*
+ * score_beats() - Draw for a candidate, and see whether its cost is below @best.
+ * @seed: of the draw, well mixed.
+ * @cost: written if so.
+ *
+ * Most candidates fail on the first look: -log2(u) is never less than 1 - u, and what
+ * score_negative_log2() cuts off only adds to it.
+ */
+static inline bool score_beats(const struct score_table *table, uint64_t seed,
+                               const struct score_candidate *candidate, uint64_t best,
+                               uint64_t *cost)
 {
-    return hash_mix64(seed_a ^ seed_b);
+    const uint64_t hash = hash_mix64(seed ^ candidate->seed);
+    const uint64_t least = ~hash >> (64 - SCORE_FRACTION_BITS);
+
+    if (score_scale(least, candidate->inverse) >= best)
+        return false;
+    const uint64_t drawn = score_scale(score_negative_log2(table, hash), candidate->inverse);
+    if (drawn >= best)
+        return false;
+    *cost = drawn;
+    return true;
 }
 
 #endif

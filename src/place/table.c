@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "place/deal.h"
 #include "place/place.h"
 #include "place/score.h"
@@ -30,14 +31,21 @@ _Static_assert(sizeof(struct place_row) == 32, "a row shares no cache line with 
 
 struct builder {
     struct tree tree;
+    struct dealer *dealer;
     struct score_table scores;
-    uint64_t seed; /* of the partition in hand */
+};
+
+/* The set that is being put together. */
+struct draft {
     struct place_row *row;
+    uint64_t seed;
+    unsigned taken;
+    uint32_t targets[PLACE_WIDTH_MAX]; /* that it has, in the order in which they were taken */
 };
 
 /* The best of a run of siblings: unused before used, not full before full, then by cost. */
-static uint32_t choose_child(const struct builder *b, const struct tree_item *level,
-                             const struct tree_item *parent)
+static uint32_t choose_child(const struct builder *b, const struct tree_level *level,
+                             const struct tree_item *parent, uint64_t seed)
 {
     uint64_t best_cost = UINT64_MAX;
     unsigned best_rank = UINT32_MAX;
@@ -46,12 +54,13 @@ static uint32_t choose_child(const struct builder *b, const struct tree_item *le
     if (parent->count == 1)
         return best;
     for (uint32_t i = parent->first; i < parent->first + parent->count; i++) {
-        const unsigned rank = level[i].used * 2u + tree_is_full(&level[i]);
-        if (rank > best_rank)
+        /* A cost that loses cannot win by a lower rank than the lowest. */
+        const uint64_t to_beat = best_rank == 0 ? best_cost : UINT64_MAX;
+        uint64_t cost;
+        if (!score_beats(&b->scores, seed, &level->candidates[i], to_beat, &cost))
             continue;
-        const uint64_t cost =
-            score_cost(&b->scores, score_draw(b->seed, level[i].seed), level[i].inverse);
-        if (rank < best_rank || cost < best_cost) {
+        const unsigned rank = level->items[i].used * 2u + tree_is_full(&level->items[i]);
+        if (rank < best_rank || (rank == best_rank && cost < best_cost)) {
             best_rank = rank;
             best_cost = cost;
             best = i;
@@ -61,15 +70,17 @@ static uint32_t choose_child(const struct builder *b, const struct tree_item *le
 }
 
 /* Give a position to a node, on the best of its targets. */
-static void take(struct builder *b, unsigned position, uint32_t node_index)
+static void take(struct builder *b, struct draft *draft, unsigned position, uint32_t node_index)
 {
-    struct tree_item *node = &b->tree.nodes[node_index];
-    struct tree_item *domain = &b->tree.domains[node->parent];
-    struct tree_item *target = &b->tree.targets[choose_child(b, b->tree.targets, node)];
-    struct place_row *row = b->row;
+    struct tree_item *node = &b->tree.nodes.items[node_index];
+    struct tree_item *domain = &b->tree.domains.items[node->parent];
+    const uint32_t chosen = choose_child(b, &b->tree.targets, node, draft->seed);
+    struct tree_item *target = &b->tree.targets.items[chosen];
+    struct place_row *row = draft->row;
 
     CHECK(target->used == 0);
     row->target[position] = target->index;
+    draft->targets[draft->taken++] = chosen;
     target->used++;
     node->used++;
     domain->used++;
@@ -83,72 +94,77 @@ static void take(struct builder *b, unsigned position, uint32_t node_index)
 }
 
 /* Step 3: the best of all nodes that have a target left, or -1. */
-static int32_t choose_filler(const struct builder *b, unsigned position)
+static int32_t choose_filler(const struct builder *b, const struct draft *draft, unsigned position)
 {
-    const uint64_t seed = score_draw(b->seed, hash_mix64(position + 1));
+    const uint64_t seed = hash_mix64(draft->seed ^ hash_mix64(position + 1));
+    const struct tree_level *nodes = &b->tree.nodes;
     uint64_t best_cost = UINT64_MAX;
     unsigned best_rank = UINT32_MAX;
     int32_t best = -1;
 
-    for (uint32_t i = 0; i < b->tree.node_count; i++) {
-        const struct tree_item *node = &b->tree.nodes[i];
-        const struct tree_item *domain = &b->tree.domains[node->parent];
+    for (uint32_t i = 0; i < nodes->count; i++) {
+        const struct tree_item *node = &nodes->items[i];
+        const struct tree_item *domain = &b->tree.domains.items[node->parent];
         if (node->used == node->count)
             continue;
         const unsigned full = tree_is_full(node) || tree_is_full(domain);
         const unsigned rank = (node->used * 16u + domain->used) * 2 + full;
         if (rank > best_rank)
             continue;
-        const uint64_t cost =
-            score_cost(&b->scores, score_draw(seed, node->seed), node->inverse);
-        if (rank < best_rank || cost < best_cost) {
+        const uint64_t to_beat = rank < best_rank ? UINT64_MAX : best_cost;
+        if (score_beats(&b->scores, seed, &nodes->candidates[i], to_beat, &best_cost)) {
             best_rank = rank;
-            best_cost = cost;
             best = (int32_t)i;
         }
     }
     return best;
 }
 
-static void forget_set(struct builder *b, const uint32_t nodes[], unsigned count)
+static void forget(struct builder *b, const struct draft *draft)
 {
-    for (unsigned i = 0; i < count; i++) {
-        struct tree_item *node = &b->tree.nodes[nodes[i]];
+    for (unsigned i = 0; i < draft->taken; i++) {
+        struct tree_item *target = &b->tree.targets.items[draft->targets[i]];
+        struct tree_item *node = &b->tree.nodes.items[target->parent];
+        target->used = 0;
         node->used = 0;
-        b->tree.domains[node->parent].used = 0;
-        for (uint32_t t = node->first; t < node->first + node->count; t++)
-            b->tree.targets[t].used = 0;
+        b->tree.domains.items[node->parent].used = 0;
     }
 }
 
 static void build_row(struct builder *b, uint32_t partition, struct place_row *row)
 {
     const unsigned width = b->tree.width;
+    struct draft draft = {.row = row, .seed = deal_seed(partition)};
     int32_t winners[PLACE_WIDTH_MAX];
-    uint32_t nodes[PLACE_WIDTH_MAX];
-    unsigned taken = 0;
 
-    b->row = row;
-    b->seed = deal_seed(partition);
     memset(row, 0, sizeof(*row));
     for (unsigned i = 0; i < PLACE_WIDTH_MAX; i++)
         row->target[i] = PLACE_NONE;
 
-    deal_domains(&b->tree, &b->scores, b->seed, winners);
+    deal_domains(b->dealer, &b->scores, draft.seed, winners);
     for (unsigned i = 0; i < width; i++) {
         if (winners[i] < 0)
             continue;
-        nodes[taken] = choose_child(b, b->tree.nodes, &b->tree.domains[winners[i]]);
-        take(b, i, nodes[taken++]);
+        const struct tree_item *domain = &b->tree.domains.items[winners[i]];
+        take(b, &draft, i, choose_child(b, &b->tree.nodes, domain, draft.seed));
     }
     for (unsigned i = 0; i < width; i++) {
-        const int32_t filler = winners[i] < 0 ? choose_filler(b, i) : -1;
-        if (filler < 0)
-            continue;
-        nodes[taken] = (uint32_t)filler;
-        take(b, i, nodes[taken++]);
+        const int32_t filler = winners[i] < 0 ? choose_filler(b, &draft, i) : -1;
+        if (filler >= 0)
+            take(b, &draft, i, (uint32_t)filler);
     }
-    forget_set(b, nodes, taken);
+    forget(b, &draft);
+}
+
+static int build_rows(struct builder *b, struct place_row *rows, unsigned bits)
+{
+    b->dealer = dealer_create(&b->tree);
+    if (b->dealer == NULL)
+        return SHOAL_E_NO_MEMORY;
+    for (uint32_t partition = 0; partition < 1u << bits; partition++)
+        build_row(b, partition, &rows[partition]);
+    dealer_destroy(b->dealer);
+    return 0;
 }
 
 static bool shape_is_valid(unsigned bits, uint32_t widths)
@@ -185,18 +201,11 @@ int place_table_build(struct place_table *table, void *memory, size_t memory_byt
         error = tree_create(&b->tree, targets, count, width, bits);
         if (error != 0)
             break;
-        table->rows[width] = rows;
-        for (uint32_t partition = 0; partition < 1u << bits; partition++)
-            build_row(b, partition, rows++);
+        error = build_rows(b, rows, bits);
         tree_destroy(&b->tree);
+        table->rows[width] = rows;
+        rows += (size_t)1 << bits;
     }
     free(b);
     return error;
-}
-
-uint32_t place_partition(uint32_t pool, const uint8_t key[PLACE_KEY_BYTES], unsigned bits)
-{
-    const uint64_t hash = hash64(key, PLACE_KEY_BYTES, hash_mix64(pool));
-
-    return (uint32_t)(hash >> 32 >> (32 - bits));
 }

@@ -5,20 +5,20 @@
 
 #include "base/hash.h"
 #include "base/macros.h"
-#include "place/score.h"
 #include "shoal/error.h"
 
 enum { SHARE_BITS = 32 };
 
-/* Slack of the caps, as a fraction of the share: the lower level the wider, so that a node which is
- * within its cap always has a target that is within its own. */
-enum { DOMAIN_SLACK = 14, NODE_SLACK = 13, TARGET_SLACK = 12 };
+/*
+ * Slack of the caps, in thousandths of the share: the lower the level the wider, so that a node which
+ * is within its cap always has a target that is within its own.
+ */
+enum { DOMAIN_SLACK = 80, NODE_SLACK = 88, TARGET_SLACK = 95 };
 
-static const uint64_t level_salt[] = {
-    UINT64_C(0x5851f42d4c957f2d), /* domains */
-    UINT64_C(0x14057b7ef767814f), /* nodes */
-    UINT64_C(0x2545f4914f6cdd1d), /* targets */
-};
+/* The same number as a domain, a node and a target is three different candidates. */
+#define DOMAIN_SALT UINT64_C(0x5851f42d4c957f2d)
+#define NODE_SALT UINT64_C(0x14057b7ef767814f)
+#define TARGET_SALT UINT64_C(0x2545f4914f6cdd1d)
 
 struct sorted {
     uint64_t domain; /* key */
@@ -91,37 +91,43 @@ static int sort_targets(struct sorted *sorted, size_t count)
 }
 
 /* The item of a level for this key: the last one, or a new one after it. */
-static struct tree_item *item_at(struct tree_item *items, uint32_t *count, int level, uint64_t key,
-                                 uint32_t parent, uint32_t first)
+static struct tree_item *item_at(struct tree_level *level, uint64_t key, uint32_t parent,
+                                 uint32_t first)
 {
-    if (*count == 0 || items[*count - 1].key != key) {
-        items[*count] = (struct tree_item){
+    if (level->count == 0 || level->items[level->count - 1].key != key) {
+        level->items[level->count++] = (struct tree_item){
             .key = key,
-            .seed = hash_mix64(key * UINT64_C(0x9e3779b97f4a7c15) + level_salt[level]),
             .parent = parent,
             .first = first,
         };
-        ++*count;
     }
-    return &items[*count - 1];
+    return &level->items[level->count - 1];
 }
 
 static void grow_tree(struct tree *tree, const struct sorted *sorted, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         const struct sorted *s = &sorted[i];
-        struct tree_item *domain = item_at(tree->domains, &tree->domain_count, 0, s->domain, 0,
-                                           tree->node_count);
-        struct tree_item *node = item_at(tree->nodes, &tree->node_count, 1, s->node,
-                                         tree->domain_count - 1, tree->target_count);
-        struct tree_item *target = item_at(tree->targets, &tree->target_count, 2, s->id,
-                                           tree->node_count - 1, 0);
+        struct tree_item *domain = item_at(&tree->domains, s->domain, 0, tree->nodes.count);
+        struct tree_item *node =
+            item_at(&tree->nodes, s->node, tree->domains.count - 1, tree->targets.count);
+        struct tree_item *target = item_at(&tree->targets, s->id, tree->nodes.count - 1, 0);
         target->index = s->index;
         target->weight = s->weight;
         node->weight += s->weight;
-        node->count = tree->target_count - node->first;
+        node->count = tree->targets.count - node->first;
         domain->weight += s->weight;
-        domain->count = tree->node_count - domain->first;
+        domain->count = tree->nodes.count - domain->first;
+    }
+}
+
+static void enter_candidates(struct tree_level *level, uint64_t salt)
+{
+    for (uint32_t i = 0; i < level->count; i++) {
+        level->candidates[i] = (struct score_candidate){
+            .seed = hash_mix64(level->items[i].key * UINT64_C(0x9e3779b97f4a7c15) + salt),
+            .inverse = score_inverse_weight(level->items[i].weight),
+        };
     }
 }
 
@@ -134,12 +140,12 @@ static unsigned most_at(const struct tree_item *item, unsigned level)
 }
 
 /* The lowest bound on all items with which they have room for a set of `width`. */
-static unsigned even_level(const struct tree_item *items, uint32_t count, unsigned width)
+static unsigned even_level(const struct tree_level *items, unsigned width)
 {
     for (unsigned level = 1; level < width; level++) {
         unsigned room = 0;
-        for (uint32_t i = 0; i < count && room < width; i++)
-            room += most_at(&items[i], level);
+        for (uint32_t i = 0; i < items->count && room < width; i++)
+            room += most_at(&items->items[i], level);
         if (room >= width)
             return level;
     }
@@ -151,24 +157,24 @@ static void set_bounds(struct tree *tree)
 {
     const unsigned width = tree->width;
 
-    for (uint32_t i = 0; i < tree->target_count; i++)
-        tree->targets[i].most = 1;
-    for (uint32_t i = 0; i < tree->node_count; i++)
-        tree->nodes[i].room = (uint8_t)MIN(tree->nodes[i].count, width);
+    for (uint32_t i = 0; i < tree->targets.count; i++)
+        tree->targets.items[i].most = 1;
+    for (uint32_t i = 0; i < tree->nodes.count; i++)
+        tree->nodes.items[i].room = (uint8_t)MIN(tree->nodes.items[i].count, width);
 
-    const unsigned node_level = even_level(tree->nodes, tree->node_count, width);
-    for (uint32_t i = 0; i < tree->node_count; i++) {
-        struct tree_item *node = &tree->nodes[i];
-        struct tree_item *domain = &tree->domains[node->parent];
-        node->most = (uint8_t)MIN((unsigned)node->room, node_level);
-        node->least = (uint8_t)MIN((unsigned)node->room, node_level - 1);
+    const unsigned node_level = even_level(&tree->nodes, width);
+    for (uint32_t i = 0; i < tree->nodes.count; i++) {
+        struct tree_item *node = &tree->nodes.items[i];
+        struct tree_item *domain = &tree->domains.items[node->parent];
+        node->most = (uint8_t)most_at(node, node_level);
+        node->least = (uint8_t)most_at(node, node_level - 1);
         domain->room = (uint8_t)MIN((unsigned)domain->room + node->most, width);
         domain->least = (uint8_t)MIN((unsigned)domain->least + node->least, width);
     }
 
-    const unsigned domain_level = even_level(tree->domains, tree->domain_count, width);
-    for (uint32_t i = 0; i < tree->domain_count; i++) {
-        struct tree_item *domain = &tree->domains[i];
+    const unsigned domain_level = even_level(&tree->domains, width);
+    for (uint32_t i = 0; i < tree->domains.count; i++) {
+        struct tree_item *domain = &tree->domains.items[i];
         domain->most = (uint8_t)most_at(domain, domain_level);
         domain->least = (uint8_t)most_at(domain, domain_level - 1);
     }
@@ -206,79 +212,98 @@ static void deal_shares(struct tree_item *items, uint32_t count, uint64_t total)
         items[i].share = share_at(&items[i], high);
 }
 
+/* Where shards are few a fraction of one is no slack; the share itself, rounded up, always fits. */
 static void set_cap(struct tree_item *item, unsigned bits, unsigned slack)
 {
-    const uint64_t load = (item->share << 8 >> (SHARE_BITS - bits)) + 255;
+    const uint64_t one = UINT64_C(1) << (SHARE_BITS - bits);
 
-    item->cap = (uint32_t)((load + load / slack) >> 8) + 1;
+    item->cap = (uint32_t)MAX((item->share + one - 1) / one,
+                              (item->share + item->share / 1000 * slack) / one);
 }
 
 static void set_shares(struct tree *tree, unsigned bits)
 {
-    deal_shares(tree->domains, tree->domain_count, (uint64_t)tree->width << SHARE_BITS);
-    for (uint32_t i = 0; i < tree->domain_count; i++) {
-        struct tree_item *domain = &tree->domains[i];
-        domain->inverse = score_inverse_weight(domain->weight);
+    deal_shares(tree->domains.items, tree->domains.count, (uint64_t)tree->width << SHARE_BITS);
+    for (uint32_t i = 0; i < tree->domains.count; i++) {
+        struct tree_item *domain = &tree->domains.items[i];
         set_cap(domain, bits, DOMAIN_SLACK);
-        deal_shares(&tree->nodes[domain->first], domain->count, domain->share);
+        deal_shares(&tree->nodes.items[domain->first], domain->count, domain->share);
     }
-    for (uint32_t i = 0; i < tree->node_count; i++) {
-        struct tree_item *node = &tree->nodes[i];
-        node->inverse = score_inverse_weight(node->weight);
+    for (uint32_t i = 0; i < tree->nodes.count; i++) {
+        struct tree_item *node = &tree->nodes.items[i];
         set_cap(node, bits, NODE_SLACK);
-        deal_shares(&tree->targets[node->first], node->count, node->share);
+        deal_shares(&tree->targets.items[node->first], node->count, node->share);
     }
-    for (uint32_t i = 0; i < tree->target_count; i++) {
-        tree->targets[i].inverse = score_inverse_weight(tree->targets[i].weight);
-        set_cap(&tree->targets[i], bits, TARGET_SLACK);
+    for (uint32_t i = 0; i < tree->targets.count; i++)
+        set_cap(&tree->targets.items[i], bits, TARGET_SLACK);
+}
+
+static size_t list_placeable(struct sorted *sorted, const struct place_target *targets,
+                             size_t count)
+{
+    size_t placeable = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!targets[i].placeable || targets[i].weight == 0)
+            continue;
+        sorted[placeable++] = (struct sorted){
+            .label = targets[i].domain,
+            .node = targets[i].node,
+            .id = targets[i].id,
+            .weight = targets[i].weight,
+            .index = (uint16_t)i,
+        };
     }
+    return placeable;
+}
+
+static bool level_create(struct tree_level *level, size_t count)
+{
+    level->items = calloc(count + 1, sizeof(*level->items));
+    level->candidates = calloc(count + 1, sizeof(*level->candidates));
+    return level->items != NULL && level->candidates != NULL;
 }
 
 int tree_create(struct tree *tree, const struct place_target *targets, size_t count, unsigned width,
                 unsigned bits)
 {
-    struct sorted *sorted;
-    size_t placeable = 0;
-    int error;
-
     *tree = (struct tree){.width = width};
     if (count > PLACE_TARGETS_MAX)
         return SHOAL_E_TOO_LARGE;
 
-    sorted = calloc(count + 1, sizeof(*sorted));
-    tree->domains = calloc(count + 1, sizeof(*tree->domains));
-    tree->nodes = calloc(count + 1, sizeof(*tree->nodes));
-    tree->targets = calloc(count + 1, sizeof(*tree->targets));
-    error = SHOAL_E_NO_MEMORY;
-    if (sorted != NULL && tree->domains != NULL && tree->nodes != NULL && tree->targets != NULL) {
-        for (size_t i = 0; i < count; i++) {
-            if (!targets[i].placeable || targets[i].weight == 0)
-                continue;
-            sorted[placeable++] = (struct sorted){
-                .label = targets[i].domain,
-                .node = targets[i].node,
-                .id = targets[i].id,
-                .weight = targets[i].weight,
-                .index = (uint16_t)i,
-            };
-        }
-        error = sort_targets(sorted, placeable);
-    }
-    if (error == 0) {
-        grow_tree(tree, sorted, placeable);
-        set_bounds(tree);
-        set_shares(tree, bits);
-    } else {
-        tree_destroy(tree);
-    }
+    int error = SHOAL_E_NO_MEMORY;
+    struct sorted *sorted = calloc(count + 1, sizeof(*sorted));
+    if (sorted == NULL || !level_create(&tree->domains, count) ||
+        !level_create(&tree->nodes, count) || !level_create(&tree->targets, count))
+        goto out;
+
+    const size_t placeable = list_placeable(sorted, targets, count);
+    error = sort_targets(sorted, placeable);
+    if (error != 0)
+        goto out;
+    grow_tree(tree, sorted, placeable);
+    enter_candidates(&tree->domains, DOMAIN_SALT);
+    enter_candidates(&tree->nodes, NODE_SALT);
+    enter_candidates(&tree->targets, TARGET_SALT);
+    set_bounds(tree);
+    set_shares(tree, bits);
+out:
     free(sorted);
+    if (error != 0)
+        tree_destroy(tree);
     return error;
+}
+
+static void level_destroy(struct tree_level *level)
+{
+    free(level->items);
+    free(level->candidates);
 }
 
 void tree_destroy(struct tree *tree)
 {
-    free(tree->domains);
-    free(tree->nodes);
-    free(tree->targets);
+    level_destroy(&tree->domains);
+    level_destroy(&tree->nodes);
+    level_destroy(&tree->targets);
     *tree = (struct tree){0};
 }

@@ -15,12 +15,11 @@
 #include <stdint.h>
 
 #include "place/place.h"
+#include "place/score.h"
 
 struct tree_item {
     uint64_t key;    /* orders the items of a level; decides its hash */
-    uint64_t seed;   /* the key, mixed */
     uint64_t weight; /* sum of its targets' */
-    uint64_t inverse;
     uint64_t share;  /* shards of a set, 32 bits of fraction */
     uint32_t parent; /* index in the level above */
     uint32_t first;  /* children in the level below */
@@ -34,14 +33,17 @@ struct tree_item {
     uint16_t index; /* of a target: in the caller's list */
 };
 
+struct tree_level {
+    uint32_t count;
+    struct tree_item *items;
+    struct score_candidate *candidates; /* the same items, as they take part in draws */
+};
+
 struct tree {
     unsigned width;
-    uint32_t domain_count;
-    uint32_t node_count;
-    uint32_t target_count;
-    struct tree_item *domains;
-    struct tree_item *nodes;   /* by domain */
-    struct tree_item *targets; /* by node */
+    struct tree_level domains;
+    struct tree_level nodes;   /* by domain */
+    struct tree_level targets; /* by node */
 };
 
 static inline bool tree_is_full(const struct tree_item *item)

@@ -68,6 +68,21 @@ void bench_start(int argc, char **argv, const char *what)
     exit(help ? 0 : 2);
 }
 
+static void print_json(const struct bench_figure *figure, double ratio, bool met)
+{
+    printf("{\"name\": \"%s\", \"value\": %.6g, ", figure->name, figure->value);
+    if (figure->baseline > 0)
+        printf("\"baseline\": %.6g, \"ratio\": %.4f, ", figure->baseline, ratio);
+    else
+        printf("\"baseline\": null, \"ratio\": null, ");
+    printf("\"noise\": %.4f, ", figure->noise);
+    if (figure->goal > 0)
+        printf("\"goal\": %.6g, \"met\": %s, ", figure->goal, met ? "true" : "false");
+    else
+        printf("\"goal\": null, \"met\": null, ");
+    printf("\"unit\": \"%s\"}\n", figure->unit);
+}
+
 void bench_print(const struct bench_figure *figure)
 {
     const bool compared = figure->baseline > 0;
@@ -76,18 +91,15 @@ void bench_print(const struct bench_figure *figure)
     const bool met = figure->more_is_better ? judged >= figure->goal : judged <= figure->goal;
 
     if (json) {
-        printf("{\"name\": \"%s\", \"value\": %.6g, ", figure->name, figure->value);
-        if (compared)
-            printf("\"baseline\": %.6g, \"ratio\": %.4f, ", figure->baseline, ratio);
-        else
-            printf("\"baseline\": null, \"ratio\": null, ");
-        printf("\"noise\": %.4f, \"goal\": %.6g, \"met\": %s, \"unit\": \"%s\"}\n", figure->noise,
-               figure->goal, met ? "true" : "false", figure->unit);
+        print_json(figure, ratio, met);
         return;
     }
     printf("%-16s %10.4g %s", figure->name, figure->value, figure->unit);
     if (compared)
         printf(" against %.4g raw: ratio %.3f", figure->baseline, ratio);
-    printf(" (goal %s %.4g, noise %.1f %%): %s\n", figure->more_is_better ? ">=" : "<=",
-           figure->goal, figure->noise * 100, met ? "met" : "missed");
+    printf(" (noise %.1f %%)", figure->noise * 100);
+    if (figure->goal > 0)
+        printf(": goal %s %.4g %s", figure->more_is_better ? ">=" : "<=", figure->goal,
+               met ? "met" : "missed");
+    printf("\n");
 }

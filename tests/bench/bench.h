@@ -48,6 +48,7 @@ static inline void bench_keep(uint64_t value)
 /*
  * One figure.
  * @ratio: value / baseline; what the goal is about if there is a baseline, else the value is.
+ * @goal: 0 for a figure that is only reported.
  * @more_is_better: the goal is a least, else a most.
  */
 struct bench_figure {
