@@ -17,26 +17,31 @@
                             : 1;                                                                   \
      }))
 
-/* Both sides must have one type, as the kernel has it: no silent sign or width change. */
-#define MIN(a, b)                                                                                  \
-    __extension__({                                                                                \
-        __auto_type min_a_ = (a);                                                                  \
-        __typeof__(min_a_) min_b_ = (b);                                                           \
-        min_a_ < min_b_ ? min_a_ : min_b_;                                                         \
-    })
+#define MACROS_PASTE(a, b) a##b
+#define MACROS_UNIQUE(name, number) MACROS_PASTE(name, number)
 
-#define MAX(a, b)                                                                                  \
+/*
+ * The sides are evaluated once and compared in their own types; -Wconversion and -Wsign-compare
+ * speak up where these differ. The names are unique, so that one may stand inside another.
+ */
+#define MIN(a, b) MACROS_SELECT(<, a, b, __COUNTER__)
+#define MAX(a, b) MACROS_SELECT(>, a, b, __COUNTER__)
+#define MACROS_SELECT(is, a, b, number)                                                            \
+    MACROS_SELECT_NAMED(is, a, b, MACROS_UNIQUE(a_, number), MACROS_UNIQUE(b_, number))
+#define MACROS_SELECT_NAMED(is, a, b, a_once, b_once)                                              \
     __extension__({                                                                                \
-        __auto_type max_a_ = (a);                                                                  \
-        __typeof__(max_a_) max_b_ = (b);                                                           \
-        max_a_ > max_b_ ? max_a_ : max_b_;                                                         \
+        __auto_type a_once = (a);                                                                  \
+        __typeof__(a_once) b_once = (b);                                                           \
+        a_once is b_once ? a_once : b_once;                                                        \
     })
 
 /* The structure around a member; refuses a pointer of another type than the member's. */
 #define container_of(pointer, type, member)                                                        \
+    MACROS_CONTAINER(pointer, type, member, MACROS_UNIQUE(member_, __COUNTER__))
+#define MACROS_CONTAINER(pointer, type, member, once)                                              \
     __extension__({                                                                                \
-        __typeof__(((type *)0)->member) *member_ = (pointer);                                      \
-        (type *)(void *)((char *)member_ - offsetof(type, member));                                \
+        __typeof__(((type *)0)->member) *once = (pointer);                                         \
+        (type *)(void *)((char *)once - offsetof(type, member));                                   \
     })
 
 #define LIKELY(cond) __builtin_expect(!!(cond), 1)

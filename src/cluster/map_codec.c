@@ -122,9 +122,11 @@ static void fields_encode(struct encoder *out, const struct cluster_map *map)
 size_t cluster_map_encoded_size(const struct cluster_map *map)
 {
     size_t names = CLUSTER_NAME_MAX + 2;
-    return MAP_HEAD_BYTES + 64 + map->nodes_count * (names + 3 * (CLUSTER_ADDRESS_MAX + 2) + 16) +
-           map->targets_count * 16 + map->pools_count * (CLUSTER_POOL_USERS_MAX + 1) * names +
-           map->pools_count * 32;
+    size_t node = names + (size_t)3 * (CLUSTER_ADDRESS_MAX + 2) + 16;
+    size_t pool = names + CLUSTER_POOL_USERS_MAX * names + 32;
+    size_t target = 16;
+    return MAP_HEAD_BYTES + 64 + map->nodes_count * node + map->targets_count * target +
+           map->pools_count * pool;
 }
 
 size_t cluster_map_encode(const struct cluster_map *map, void *buffer, size_t size)

@@ -163,7 +163,7 @@ int net_cert_create_ca(const char *directory, const char *cluster)
     int error = SHOAL_E_SYSTEM;
     if (key != NULL)
         certificate =
-            certificate_begin(key, "Shoal cluster authority", "ca", cluster, 10 * 365 * DAY_S);
+            certificate_begin(key, "Shoal cluster authority", "ca", cluster, 3650 * DAY_S);
     if (certificate != NULL &&
         X509_set_issuer_name(certificate, X509_get_subject_name(certificate)) == 1 &&
         add_extension(certificate, certificate, NID_basic_constraints,
