@@ -204,8 +204,7 @@ static int load_superblock(struct dev *dev, void *block, struct superblock *sb,
     return 0;
 }
 
-/* A new life of the journal, before anything is written to it. */
-static int begin_generation(struct engine *engine, struct recovery *recovery)
+int engine_begin(struct engine *engine, struct recovery *recovery)
 {
     struct superblock *sb = &engine->sb;
     if (recovery->damaged || recovery->overlaps > 0 || recovery->generation > sb->generation)
@@ -253,7 +252,7 @@ static int recover(struct engine *engine, struct engine_report *report)
     report->clean_shutdown = recovery.clean;
     report->objects = engine->index.count + prepared_count(&engine->prepared);
     if (rc == 0)
-        rc = begin_generation(engine, &recovery);
+        rc = engine_begin(engine, &recovery);
     if (rc == 0)
         rc = checkpoint_start(engine);
     if (rc == 0)

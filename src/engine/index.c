@@ -112,7 +112,7 @@ int index_init(struct index *index, unsigned partition_bits, uint64_t secret, ui
         block_bytes[i] = (uint32_t)table_bytes(capacity, i >= DENSE_CLASSES / 2);
     }
     /* Even tables of two entries each fit; what is not touched costs address space only. */
-    size_t slab_bytes = max < 1000000 ? 65536 : 262144;
+    size_t slab_bytes = max < 4000000 ? 65536 : 262144;
     size_t region = max * table_bytes(2, true) + (DENSE_CLASSES + 1) * slab_bytes;
     size_t partitions = (size_t)1 << partition_bits;
     index->partitions = calloc(partitions, sizeof *index->partitions);

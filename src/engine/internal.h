@@ -111,6 +111,10 @@ int engine_setup(struct dev *dev, struct dma_arena *arena, const struct engine_c
                  const struct superblock *sb, struct engine **out) NODISCARD;
 void engine_teardown(struct engine *engine);
 
+/* [fiber] A new life of the journal, and its superblock, before anything is written to it. */
+struct recovery;
+int engine_begin(struct engine *engine, struct recovery *recovery) NODISCARD;
+
 /* Every public call that touches the device stands between these two. */
 int engine_enter(struct engine *engine) NODISCARD; /* 0, SHOAL_E_SHUTDOWN or SHOAL_E_IO */
 void engine_leave(struct engine *engine);
@@ -214,9 +218,15 @@ struct recovery {
 int recovery_run(struct engine *engine, struct recovery *recovery) NODISCARD;
 void recovery_free(struct recovery *recovery);
 
+/* Empties index and prepared pieces, for another attempt. */
+int recovery_start_over(struct engine *engine) NODISCARD;
+
 /* ---- replay.c ---- */
 int replay_journal(struct engine *engine, const struct checkpoint_head *head,
                    struct recovery *recovery) NODISCARD;
+
+/* [fiber] The newest generation in the ring, wherever it stands. */
+uint64_t replay_max_generation(struct engine *engine);
 
 /* ---- read.c ---- */
 struct read_target {
@@ -233,5 +243,17 @@ bool read_header_matches(const struct engine *engine, const struct extent_header
 /* [fiber] Reads and checks a whole extent through @buffer of CHECKPOINT_CHUNK_BYTES. */
 int read_verify(struct engine *engine, const struct blob_id *id, const struct read_target *target,
                 void *buffer, uint32_t *header_crc) NODISCARD;
+
+/* ---- sweep.c: what is left when all but the extents is lost ---- */
+
+/* [fiber] Whose extents are on this device? @buffer: CHECKPOINT_CHUNK_BYTES. NOT_FOUND: nobody's. */
+int sweep_owner(struct dev *dev, void *buffer, struct extent_owner *owner) NODISCARD;
+
+struct sweep_result {
+    uint64_t found, kept, damaged, displaced;
+};
+
+/* [fiber] Fill the empty index of @engine with the newest whole piece of each object. */
+int sweep_run(struct engine *engine, struct sweep_result *result) NODISCARD;
 
 #endif

@@ -20,7 +20,7 @@ static void problem(struct recovery *recovery, const char *format, ...)
     va_end(args);
 }
 
-static int start_over(struct engine *engine)
+int recovery_start_over(struct engine *engine)
 {
     index_free(&engine->index);
     prepared_free(&engine->prepared);
@@ -51,7 +51,7 @@ static int load_newest(struct engine *engine, struct recovery *recovery)
                 return 0;
             }
             checkpoint_ranges_free(&recovery->ranges);
-            int again = start_over(engine);
+            int again = recovery_start_over(engine);
             if (again != 0)
                 return again;
             if (rc == SHOAL_E_NO_MEMORY)

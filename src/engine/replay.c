@@ -317,3 +317,21 @@ int replay_journal(struct engine *engine, const struct checkpoint_head *head,
     recovery->damaged_position = replay.position;
     return 0;
 }
+
+uint64_t replay_max_generation(struct engine *engine)
+{
+    struct replay replay = {.engine = engine};
+    uint64_t newest = 0;
+    for (uint64_t at = 0; at < engine->layout.journal_blocks; at++) {
+        struct group_header header;
+        uint64_t available;
+        const uint8_t *data = ring_view(&replay, at, 1, &available);
+        if (data == NULL || group_decode(data, engine->sb.device, &header) != 0)
+            continue;
+        if (available < header.blocks)
+            data = ring_view(&replay, at, header.blocks, &available);
+        if (data != NULL && group_check(data, &header) == 0)
+            newest = MAX(newest, header.generation);
+    }
+    return newest;
+}
