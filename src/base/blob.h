@@ -47,8 +47,8 @@ struct blob_request_id {
 };
 
 /*
- * Set in the pool of a blob_id: the record of the uploads of the blob with the same key. It lives in
- * the blob's own partition, so that one primary guards both. No pool has it in its number.
+ * Set in the pool of a blob_id: the record of the uploads of the blob with the same key. It lives
+ * in the blob's own partition, so that one primary guards both. No pool has it in its number.
  */
 #define BLOB_POOL_UPLOADS 0x80000000u
 
@@ -59,8 +59,8 @@ enum blob_kind {
 };
 
 enum blob_form {
-    BLOB_BYTES = 1,     /* this member holds payload: a shard or a copy (0 bytes for an empty blob) */
-    BLOB_MARKER = 2,    /* it holds none, and testifies that the version exists */
+    BLOB_BYTES = 1,  /* this member holds payload: a shard or a copy (0 bytes for an empty blob) */
+    BLOB_MARKER = 2, /* it holds none, and testifies that the version exists */
     BLOB_TOMBSTONE = 3, /* the blob was deleted at this version */
 };
 

@@ -24,8 +24,7 @@ struct reader {
     struct bitmap seen; /* entries met so far */
 };
 
-static int fail(struct reader *reader, yaml_mark_t mark, const char *format, ...)
-    PRINTF_LIKE(3, 4);
+static int fail(struct reader *reader, yaml_mark_t mark, const char *format, ...) PRINTF_LIKE(3, 4);
 
 static int fail(struct reader *reader, yaml_mark_t mark, const char *format, ...)
 {
@@ -48,8 +47,7 @@ static const struct value_spec *find_spec(const struct config_table *table, cons
     return NULL;
 }
 
-static int set_scalar(struct reader *reader, const struct value_spec *spec,
-                      const yaml_node_t *node)
+static int set_scalar(struct reader *reader, const struct value_spec *spec, const yaml_node_t *node)
 {
     const char *text = (const char *)node->data.scalar.value;
     if (strlen(text) != node->data.scalar.length)
@@ -164,11 +162,10 @@ static int read_document(struct reader *reader, const char *text, size_t length)
     return rc;
 }
 
-int config_parse(const struct config_table *table, void *target, const char *name,
-                 const char *text, size_t length, struct value_error *error)
+int config_parse(const struct config_table *table, void *target, const char *name, const char *text,
+                 size_t length, struct value_error *error)
 {
-    struct reader reader = {
-        .table = table, .target = target, .file = name, .error = error};
+    struct reader reader = {.table = table, .target = target, .file = name, .error = error};
     error->text[0] = '\0';
     int rc = value_set_defaults(table->specs, table->count, target);
     if (rc != 0)
@@ -239,8 +236,7 @@ static const char *write_parent(FILE *out, const char *name, char *open, size_t 
 static bool is_default(const struct value_spec *spec, const void *target)
 {
     if (spec->type == VALUE_LIST) {
-        const struct value_list *list =
-            (const void *)((const uint8_t *)target + spec->offset);
+        const struct value_list *list = (const void *)((const uint8_t *)target + spec->offset);
         return list->count == 0 && spec->default_text == NULL;
     }
     struct value_spec alone = *spec;

@@ -36,8 +36,8 @@ int config_load(const struct config_table *table, void *target, const char *path
                 struct value_error *error) NODISCARD;
 
 /* The same from memory; @name stands for the path in messages. */
-int config_parse(const struct config_table *table, void *target, const char *name,
-                 const char *text, size_t length, struct value_error *error) NODISCARD;
+int config_parse(const struct config_table *table, void *target, const char *name, const char *text,
+                 size_t length, struct value_error *error) NODISCARD;
 
 void config_free(const struct config_table *table, void *target);
 

@@ -44,11 +44,9 @@ static void sha256_gives_the_values_of_the_standard(void **state)
     (void)state;
     uint8_t out[SHA256_SIZE];
     sha256("abc", 3, out);
-    expect_hex(out, sizeof out,
-               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    expect_hex(out, sizeof out, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     sha256("", 0, out);
-    expect_hex(out, sizeof out,
-               "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    expect_hex(out, sizeof out, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 static void sha256_in_pieces_is_that_of_the_whole_and_can_begin_again(void **state)
@@ -93,8 +91,7 @@ static void an_empty_key_is_a_key(void **state)
     assert_non_null(hmac);
     hmac_begin(hmac);
     hmac_finish(hmac, out);
-    expect_hex(out, sizeof out,
-               "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+    expect_hex(out, sizeof out, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
     hmac_destroy(hmac);
 }
 

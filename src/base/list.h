@@ -23,7 +23,9 @@ struct list {
     struct list_node head;
 };
 
+/* clang-format off */
 #define LIST_INIT(list) {{&(list).head, &(list).head}}
+/* clang-format on */
 
 static inline void list_init(struct list *list)
 {
@@ -117,8 +119,7 @@ static inline size_t list_count(const struct list *list)
 #define list_for_each(list, type, member, object)                                                  \
     for (type *object = list_entry((list)->head.next, type, member),                               \
               *next_##object = list_entry((object)->member.next, type, member);                    \
-         &(object)->member != &(list)->head;                                                       \
-         (object) = next_##object,                                                                 \
+         &(object)->member != &(list)->head; (object) = next_##object,                             \
               next_##object = list_entry(next_##object->member.next, type, member))
 
 #endif

@@ -156,9 +156,9 @@ static void wall_time_is_printed_as_utc(void **state)
     LOG_INFO("x");
     int year, month, day, hour, minute;
     double second;
-    assert_int_equal(sscanf(lines[0], "%d-%d-%dT%d:%d:%lfZ INFO", &year, &month, &day, &hour,
-                            &minute, &second),
-                     6);
+    assert_int_equal(
+        sscanf(lines[0], "%d-%d-%dT%d:%d:%lfZ INFO", &year, &month, &day, &hour, &minute, &second),
+        6);
     assert_true(year >= 2024);
 }
 

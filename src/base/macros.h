@@ -13,8 +13,8 @@
     (sizeof(array) / sizeof((array)[0]) +                                                          \
      0 * sizeof(struct {                                                                           \
          int is_array : __builtin_types_compatible_p(__typeof__(array), __typeof__(&(array)[0]))   \
-                            ? -1                                                                   \
-                            : 1;                                                                   \
+                        ? -1                                                                       \
+                        : 1;                                                                       \
      }))
 
 #define MACROS_PASTE(a, b) a##b

@@ -86,7 +86,8 @@ static bool ends_in(const char *text, const char *end)
 static void check_name(const char *name, enum metric_kind kind)
 {
     for (const char *at = name; *at != '\0'; at++)
-        CHECK_MSG((*at >= 'a' && *at <= 'z') || *at == '_' || (at > name && *at >= '0' && *at <= '9'),
+        CHECK_MSG((*at >= 'a' && *at <= 'z') || *at == '_' ||
+                      (at > name && *at >= '0' && *at <= '9'),
                   "metric '%s'", name);
     CHECK_MSG((kind == METRIC_COUNTER) == ends_in(name, "_total"),
               "'%s': counters and nothing else end in _total", name);
@@ -103,8 +104,7 @@ static struct family *family_get(struct metrics *metrics, const char *name, cons
 {
     list_for_each(&metrics->families, struct family, node, family) {
         if (strcmp(family->name, name) == 0) {
-            CHECK_MSG(family->kind == kind, "'%s' is a %s already", name,
-                      kind_names[family->kind]);
+            CHECK_MSG(family->kind == kind, "'%s' is a %s already", name, kind_names[family->kind]);
             return family;
         }
     }

@@ -28,11 +28,11 @@ static void a_family_is_described_once_and_lists_its_labels(void **state)
 {
     (void)state;
     struct metrics *metrics = metrics_create();
-    struct counter *first = metric_counter(metrics, "shoal_engine_puts_total", "Puts taken.",
-                                           "target=\"1\"");
+    struct counter *first =
+        metric_counter(metrics, "shoal_engine_puts_total", "Puts taken.", "target=\"1\"");
     struct gauge *depth = metric_gauge(metrics, "shoal_depth", "Queue depth.", NULL);
-    struct counter *second = metric_counter(metrics, "shoal_engine_puts_total", "Puts taken.",
-                                            "target=\"2\"");
+    struct counter *second =
+        metric_counter(metrics, "shoal_engine_puts_total", "Puts taken.", "target=\"2\"");
     counter_add(first, 3);
     counter_add(second, 4);
     counter_add(second, 1);

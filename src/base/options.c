@@ -33,7 +33,7 @@ static void option_name(const struct option_spec *option, char *out, size_t size
 static const char *value_name(const struct option_spec *option)
 {
     static const char *const names[] = {
-        [VALUE_STRING] = "TEXT", [VALUE_U64] = "N",        [VALUE_BOOL] = "",
+        [VALUE_STRING] = "TEXT", [VALUE_U64] = "N",         [VALUE_BOOL] = "",
         [VALUE_SIZE] = "SIZE",   [VALUE_DURATION] = "TIME", [VALUE_LIST] = "TEXT"};
     return option->value_name != NULL ? option->value_name : names[option->value.type];
 }
@@ -81,8 +81,7 @@ void options_help(const struct options_command *command, FILE *out)
 size_t options_index(const struct options_command *command, const char *name)
 {
     size_t index = 0;
-    while (index < command->option_count &&
-           strcmp(command->options[index].value.name, name) != 0)
+    while (index < command->option_count && strcmp(command->options[index].value.name, name) != 0)
         index++;
     CHECK_MSG(index < command->option_count, "no option '%s'", name);
     return index;
@@ -110,8 +109,8 @@ static bool same_name(const char *name, const char *typed, size_t length)
     return true;
 }
 
-static const struct option_spec *find_long(const struct options_command *command,
-                                           const char *typed, size_t length)
+static const struct option_spec *find_long(const struct options_command *command, const char *typed,
+                                           size_t length)
 {
     for (size_t i = 0; i < command->option_count; i++) {
         if (same_name(command->options[i].value.name, typed, length))

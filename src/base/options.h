@@ -2,9 +2,9 @@
 /*
  * The one parser of command lines, over the same table as config files.
  *
- * --name VALUE, --name=VALUE, -n VALUE; booleans --name or --name=no; lists by repetition; "--" ends
- * options; "-" is a positional argument. Underscores in a table's names are dashes on the command
- * line. --help and --version are always there.
+ * --name VALUE, --name=VALUE, -n VALUE; booleans --name or --name=no; lists by repetition; "--"
+ * ends options; "-" is a positional argument. Underscores in a table's names are dashes on the
+ * command line. --help and --version are always there.
  *
  *   int rc = options_parse(&put_command, argc, argv, &put, &args);
  *   if (rc != OPTIONS_RUN)
@@ -34,9 +34,9 @@ struct options_command {
     const char *summary;   /* one sentence */
     const char *example;   /* lines of commands, without indent */
     int min_arguments;
-    int max_arguments;     /* -1: any number */
+    int max_arguments; /* -1: any number */
     const struct option_spec *options;
-    size_t option_count;   /* at most OPTIONS_MAX */
+    size_t option_count; /* at most OPTIONS_MAX */
 };
 
 struct options_arguments {

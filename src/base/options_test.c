@@ -23,11 +23,14 @@ struct put {
 
 static const struct option_spec options[] = {
     {{"config", VALUE_STRING, offsetof(struct put, config), NULL, 0, 0, NULL, "Where it is."},
-     'c', "FILE"},
+     'c',
+     "FILE"},
     {{"size", VALUE_SIZE, offsetof(struct put, size), "64K", 1, 0, NULL, "How large."}, 's', NULL},
-    {{"json", VALUE_BOOL, offsetof(struct put, json), NULL, 0, 0, NULL, "For machines."}, 'j',
+    {{"json", VALUE_BOOL, offsetof(struct put, json), NULL, 0, 0, NULL, "For machines."},
+     'j',
      NULL},
-    {{"if_absent", VALUE_BOOL, offsetof(struct put, if_absent), NULL, 0, 0, NULL, "Only new."}, 0,
+    {{"if_absent", VALUE_BOOL, offsetof(struct put, if_absent), NULL, 0, 0, NULL, "Only new."},
+     0,
      NULL},
     {{"tag", VALUE_LIST, offsetof(struct put, tags), NULL, 0, 0, NULL, "Words."}, 't', NULL},
 };
@@ -95,9 +98,9 @@ static void defaults_hold_where_nothing_is_said(void **state)
 static void options_stand_anywhere_and_in_each_form(void **state)
 {
     (void)state;
-    assert_int_equal(PARSE("--if-absent", "kv/a", "-s", "4K", "--config=x", "f", "-t", "a",
-                           "--tag", "b", "-j"),
-                     OPTIONS_RUN);
+    assert_int_equal(
+        PARSE("--if-absent", "kv/a", "-s", "4K", "--config=x", "f", "-t", "a", "--tag", "b", "-j"),
+        OPTIONS_RUN);
     assert_true(put.if_absent && put.json);
     assert_int_equal(put.size, 4096);
     assert_string_equal(put.config, "x");
@@ -150,7 +153,8 @@ static void help_shows_usage_options_and_example(void **state)
 {
     (void)state;
     assert_int_equal(PARSE("--help"), OPTIONS_DONE);
-    assert_non_null(strstr(said, "Stores a file.\n\nUsage: shoal put [OPTIONS] POOL/NAME FILE|-\n"));
+    assert_non_null(
+        strstr(said, "Stores a file.\n\nUsage: shoal put [OPTIONS] POOL/NAME FILE|-\n"));
     assert_non_null(strstr(said, "  -c, --config FILE         Where it is.\n"));
     assert_non_null(strstr(said, "      --if-absent           Only new.\n"));
     assert_non_null(strstr(said, "How large. (default: 64K)\n"));

@@ -41,9 +41,8 @@ const char *progress_line(const struct progress *progress, uint64_t elapsed_ns, 
     for (int i = 0; i < width; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[width] = '\0';
-    snprintf(out, size, "%s %s%s%3d %%  %s of %s  %s%s", progress->label, bar,
-             width > 0 ? " " : "", (int)(part * 100), done.text,
-             format_bytes(progress->total).text, rate.text, left);
+    snprintf(out, size, "%s %s%s%3d %%  %s of %s  %s%s", progress->label, bar, width > 0 ? " " : "",
+             (int)(part * 100), done.text, format_bytes(progress->total).text, rate.text, left);
     return out;
 }
 
@@ -60,8 +59,7 @@ static void draw(struct progress *progress, uint64_t now)
     progress->drawn_ns = now;
 }
 
-void progress_begin(struct progress *progress, const char *label, uint64_t total_bytes,
-                    bool wanted)
+void progress_begin(struct progress *progress, const char *label, uint64_t total_bytes, bool wanted)
 {
     *progress = (struct progress){
         .out = wanted && isatty(STDERR_FILENO) ? stderr : NULL,

@@ -65,8 +65,7 @@ static uint64_t probe(const struct table *table, const void *key, uint64_t hash)
     uint64_t at = hash & table->mask;
     for (; table->slots[at].object != NULL; at = (at + 1) & table->mask) {
         const struct slot *slot = &table->slots[at];
-        if (slot->hash == hash &&
-            memcmp(key_of(table, slot->object), key, table->key_size) == 0)
+        if (slot->hash == hash && memcmp(key_of(table, slot->object), key, table->key_size) == 0)
             break;
     }
     return at;

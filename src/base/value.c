@@ -30,10 +30,14 @@ static const struct unit size_units[] = {
 };
 
 static const struct unit duration_units[] = {
-    {"", UINT64_C(1000000000)},  {"ns", 1},
-    {"us", 1000},                {"ms", 1000000},
-    {"s", UINT64_C(1000000000)}, {"m", 60 * UINT64_C(1000000000)},
-    {"min", 60 * UINT64_C(1000000000)}, {"h", 3600 * UINT64_C(1000000000)},
+    {"", UINT64_C(1000000000)},
+    {"ns", 1},
+    {"us", 1000},
+    {"ms", 1000000},
+    {"s", UINT64_C(1000000000)},
+    {"m", 60 * UINT64_C(1000000000)},
+    {"min", 60 * UINT64_C(1000000000)},
+    {"h", 3600 * UINT64_C(1000000000)},
     {"d", 86400 * UINT64_C(1000000000)},
 };
 
@@ -337,10 +341,12 @@ static void print_bound(const struct value_spec *spec, uint64_t bound, char *out
 
 const char *value_describe(const struct value_spec *spec, char *out, size_t size)
 {
-    static const char *const nouns[] = {
-        [VALUE_STRING] = "a text",         [VALUE_U64] = "a number",
-        [VALUE_BOOL] = "true or false",    [VALUE_SIZE] = "a size such as 64K or 1.5G",
-        [VALUE_DURATION] = "a duration such as 500us, 10ms or 5s", [VALUE_LIST] = "a list"};
+    static const char *const nouns[] = {[VALUE_STRING] = "a text",
+                                        [VALUE_U64] = "a number",
+                                        [VALUE_BOOL] = "true or false",
+                                        [VALUE_SIZE] = "a size such as 64K or 1.5G",
+                                        [VALUE_DURATION] = "a duration such as 500us, 10ms or 5s",
+                                        [VALUE_LIST] = "a list"};
     if (spec->choices != NULL) {
         int length = snprintf(out, size, "one of %s", spec->choices);
         for (int i = 0; i < length && (size_t)i + 1 < size; i++) {

@@ -29,7 +29,7 @@ struct value_list {
 };
 
 struct value_spec {
-    const char *name;         /* "cache_size"; in a config file "tls.ca" is ca inside tls */
+    const char *name; /* "cache_size"; in a config file "tls.ca" is ca inside tls */
     enum value_type type;
     size_t offset;            /* offsetof() the member */
     const char *default_text; /* NULL: zero, false, no string, empty list */

@@ -28,20 +28,27 @@ static void sizes_are_powers_of_1024(void **state)
         const char *text;
         uint64_t bytes;
     } good[] = {
-        {"0", 0},           {"4096", 4096},
-        {"4K", 4096},       {"4k", 4096},
-        {"4KiB", 4096},     {"1.5G", UINT64_C(3) << 29},
-        {"64 MiB", 64 << 20}, {"2T", UINT64_C(2) << 40},
-        {"16777215T", UINT64_C(16777215) << 40}, {"18446744073709551615", UINT64_MAX},
+        {"0", 0},
+        {"4096", 4096},
+        {"4K", 4096},
+        {"4k", 4096},
+        {"4KiB", 4096},
+        {"1.5G", UINT64_C(3) << 29},
+        {"64 MiB", 64 << 20},
+        {"2T", UINT64_C(2) << 40},
+        {"16777215T", UINT64_C(16777215) << 40},
+        {"18446744073709551615", UINT64_MAX},
     };
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         uint64_t bytes = 7;
         assert_int_equal(value_parse_size(good[i].text, &bytes), 0);
         assert_int_equal(bytes, good[i].bytes);
     }
-    static const char *const bad[] = {"",    "K",     "-1",   "1X", "1.", "1.K", ".5K", "4K4",
-                                      " 4K", "4KB4", "16777216T", "18446744073709551616",
-                                      "0.1234567K", "1e3", "99999999999999999999999999"};
+    static const char *const bad[] = {"",           "K",         "-1",
+                                      "1X",         "1.",        "1.K",
+                                      ".5K",        "4K4",       " 4K",
+                                      "4KB4",       "16777216T", "18446744073709551616",
+                                      "0.1234567K", "1e3",       "99999999999999999999999999"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         uint64_t bytes = 7;
         if (value_parse_size(bad[i], &bytes) != SHOAL_E_INVALID)
@@ -57,8 +64,12 @@ static void durations_are_nanoseconds_and_plain_numbers_seconds(void **state)
         const char *text;
         uint64_t ns;
     } good[] = {
-        {"5", UINT64_C(5000000000)}, {"500us", 500000}, {"10ms", 10000000}, {"7ns", 7},
-        {"1.5s", 1500000000},        {"2m", UINT64_C(120000000000)},
+        {"5", UINT64_C(5000000000)},
+        {"500us", 500000},
+        {"10ms", 10000000},
+        {"7ns", 7},
+        {"1.5s", 1500000000},
+        {"2m", UINT64_C(120000000000)},
         {"1h", UINT64_C(3600000000000)},
     };
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
@@ -87,8 +98,10 @@ static void a_value_out_of_bounds_is_refused_with_what_is_allowed(void **state)
 {
     (void)state;
     struct target target = {.number = 9};
-    const struct value_spec spec = {.name = "cache_size", .type = VALUE_SIZE,
-                                    .offset = offsetof(struct target, number), .min = 4096,
+    const struct value_spec spec = {.name = "cache_size",
+                                    .type = VALUE_SIZE,
+                                    .offset = offsetof(struct target, number),
+                                    .min = 4096,
                                     .max = 1 << 30};
     assert_int_equal(value_set(&spec, &target, "3", &error), SHOAL_E_CONFIG);
     assert_string_equal(error.text, "'cache_size' is '3', must be a size such as 64K or 1.5G from "
@@ -121,8 +134,8 @@ static void a_list_grows_up_to_its_bound(void **state)
 {
     (void)state;
     struct target target = {0};
-    const struct value_spec spec = {.name = "peers", .type = VALUE_LIST,
-                                    .offset = offsetof(struct target, list), .max = 2};
+    const struct value_spec spec = {
+        .name = "peers", .type = VALUE_LIST, .offset = offsetof(struct target, list), .max = 2};
     assert_int_equal(value_set(&spec, &target, "a", &error), 0);
     assert_int_equal(value_set(&spec, &target, "b", &error), 0);
     assert_int_equal(value_set(&spec, &target, "c", &error), SHOAL_E_CONFIG);
@@ -149,9 +162,13 @@ static void defaults_fill_memory_of_any_content(void **state)
 {
     (void)state;
     static const struct value_spec specs[] = {
-        {.name = "text", .type = VALUE_STRING, .offset = offsetof(struct target, text),
+        {.name = "text",
+         .type = VALUE_STRING,
+         .offset = offsetof(struct target, text),
          .default_text = "hello"},
-        {.name = "number", .type = VALUE_DURATION, .offset = offsetof(struct target, number),
+        {.name = "number",
+         .type = VALUE_DURATION,
+         .offset = offsetof(struct target, number),
          .default_text = "10ms"},
         {.name = "truth", .type = VALUE_BOOL, .offset = offsetof(struct target, truth)},
         {.name = "list", .type = VALUE_LIST, .offset = offsetof(struct target, list)},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames and HELLOs: any bytes are decoded or refused; what is decoded encodes to the same bytes. */
+/* Frames and HELLOs: any bytes are decoded or refused; what is decoded encodes to the same bytes.
+ */
 #include <stdint.h>
 #include <string.h>
 
