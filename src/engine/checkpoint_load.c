@@ -179,9 +179,11 @@ int checkpoint_load(struct engine *engine, unsigned area, const struct checkpoin
                  loader.offset == loader.end;
     if (!whole || engine->index.count != head->committed)
         return SHOAL_E_CORRUPT;
-    if (engine_broken(engine, ENGINE_RULE_CHECKPOINT_SEQUENCE))
+    if (engine_broken(engine, ENGINE_RULE_CHECKPOINT_SEQUENCE)) {
+        ranges->prepared_seq = ranges->ranges[ranges->count - 1].seq;
         for (size_t i = 0; i < ranges->count; i++)
-            ranges->ranges[i].seq = ranges->ranges[ranges->count - 1].seq;
+            ranges->ranges[i].seq = ranges->prepared_seq;
+    }
     engine->tick = head->tick;
     return 0;
 }

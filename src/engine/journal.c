@@ -243,6 +243,10 @@ void journal_stop(struct journal *journal)
         list_remove(&op->node);
         completion_signal(&op->done, SHOAL_E_IO);
     }
+    /* A round that waits for extents has nothing under way itself, and will not go on. */
+    for (unsigned i = 0; i < 2; i++)
+        if (journal->slots[i].state == JOURNAL_EXTENTS)
+            journal->slots[i].state = JOURNAL_IDLE;
     progress(journal);
 }
 

@@ -26,7 +26,11 @@ uint64_t engine_append(struct engine *engine, const struct record *record, struc
     uint64_t seq = journal_append(journal, record, op);
     const struct checkpoint_state *state = &engine->checkpoint;
     uint64_t since = journal->head - state->position[state->newest];
-    if (since > journal->ring_blocks / 4 && !state->running && !state->wanted)
+    /* Two checkpoints and what comes while a third is written share the ring. */
+    uint64_t limit = engine_broken(engine, ENGINE_RULE_RING_RETENTION)
+                         ? journal->ring_blocks * 3 / 4
+                         : journal->ring_blocks / 4;
+    if (since > limit && !state->running && !state->wanted)
         checkpoint_request(engine);
     return seq;
 }
