@@ -102,18 +102,24 @@ static void view_free(struct view *view)
     free(view);
 }
 
-void client_destroy(struct client *client)
+void client_close(struct client *client)
 {
     CHECK_MSG(client->operations == 0, "%u operations are still under way", client->operations);
     if (client->view != NULL) {
         CHECK(client->view->holders == 1);
         view_free(client->view);
+        client->view = NULL;
     }
     list_for_each(&client->peers, struct client_peer, node, peer) {
         net_peer_close(peer->peer);
         list_remove(&peer->node);
         free(peer);
     }
+}
+
+void client_destroy(struct client *client)
+{
+    CHECK_MSG(client->view == NULL && list_empty(&client->peers), "the client was not closed");
     fiber_pool_destroy(client->fibers);
     munmap(client->scratch, client->scratch_bytes * client->config.buffers);
     free(client->seeds);

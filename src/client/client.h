@@ -58,7 +58,10 @@ int client_create(struct reactor *reactor, struct net *net, const struct client_
                   struct client **out);
 /* Everything under way ends soon, with SHOAL_E_CANCELLED, and nothing new begins. */
 void client_cancel_all(struct client *client);
-void client_destroy(struct client *client); /* [fiber] no operation may be under way */
+/* [fiber] Close what is open; no operation may be under way. */
+void client_close(struct client *client);
+/* After client_close(), and not in a fiber. */
+void client_destroy(struct client *client);
 
 /* client_connect() - [fiber] Have a map. Every operation does it by itself when there is none. */
 int client_connect(struct client *client, uint64_t deadline_ns);

@@ -252,7 +252,7 @@ static void close_fiber(void *arg)
 {
     struct shoal *shoal = arg;
     if (shoal->client != NULL)
-        client_destroy(shoal->client);
+        client_close(shoal->client);
     net_destroy(shoal->net);
 }
 
@@ -315,6 +315,8 @@ static void handle_free(struct shoal *shoal)
 {
     if (shoal->fibers != NULL && shoal->net != NULL)
         (void)shoal_run_fiber(shoal, close_fiber, shoal);
+    if (shoal->client != NULL)
+        client_destroy(shoal->client);
     if (shoal->fibers != NULL)
         fiber_pool_destroy(shoal->fibers);
     if (shoal->reactor != NULL)
