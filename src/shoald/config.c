@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node.yaml: the table of its entries. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "base/file.h"
+#include "shoald/shoald.h"
+
+#define FIELD(member) offsetof(struct shoald_config, member)
+
+static const struct value_spec specs[] = {
+    {"name", VALUE_STRING, FIELD(name), NULL, 1, 63, NULL, "The node's name in the cluster's map."},
+    {"cluster", VALUE_STRING, FIELD(cluster), NULL, 0, 64, NULL, "The cluster's id."},
+    {"directory", VALUE_STRING, FIELD(directory), NULL, 1, 0, NULL,
+     "Where the node keeps its map, its pid and its lock."},
+    {"devices", VALUE_LIST, FIELD(devices), NULL, 1, 32, NULL,
+     "Files or block devices, formatted with 'shoal format'; each is one target."},
+    {"listen.data", VALUE_STRING, FIELD(data), NULL, 1, 63, NULL, "HOST:PORT for clients."},
+    {"listen.replication", VALUE_STRING, FIELD(replication), NULL, 1, 63, NULL,
+     "HOST:PORT for other nodes."},
+    {"listen.management", VALUE_STRING, FIELD(management), NULL, 0, 63, NULL,
+     "HOST:PORT for metrics; none: no metrics page."},
+    {"authority", VALUE_STRING, FIELD(authority), NULL, 1, 63, NULL,
+     "HOST:PORT of the cluster's authority."},
+    {"data_plane", VALUE_STRING, FIELD(data_plane), "tls", 0, 0, "tls|plain",
+     "Whether payload between clients and nodes is encrypted."},
+    {"tls.ca", VALUE_STRING, FIELD(ca), NULL, 1, 0, NULL, "Certificate of the cluster's authority."},
+    {"tls.certificate", VALUE_STRING, FIELD(certificate), NULL, 1, 0, NULL, "The node's own."},
+    {"tls.key", VALUE_STRING, FIELD(key), NULL, 1, 0, NULL, "Its private key."},
+    {"memory", VALUE_SIZE, FIELD(memory), "128M", 32u << 20, 0, NULL,
+     "Buffers for payload under way, taken at start."},
+    {"index_objects", VALUE_U64, FIELD(index_objects), "0", 0, 0, NULL,
+     "Objects that the index of each device has room for; 0: as many as the device could hold."},
+    {"spin", VALUE_DURATION, FIELD(spin_ns), "0", 0, UINT64_C(1000000000), NULL,
+     "Keep polling this long after the last work before sleeping; 0 where cores are shared."},
+    {"scrub_rate", VALUE_SIZE, FIELD(scrub_rate), "32M", 0, 0, NULL,
+     "Bytes a second at which stored data is checked in the background."},
+    {"catch_up_rate", VALUE_SIZE, FIELD(catch_up_rate), "256M", 0, 0, NULL,
+     "Bytes a second at which a returned device fetches what it missed."},
+    {"log_level", VALUE_STRING, FIELD(log_level), "info", 0, 0, "error|warn|info|debug",
+     "How much is logged to stderr."},
+};
+static const struct config_table table = {"node.yaml", specs, ARRAY_LEN(specs)};
+
+int shoald_config_load(const char *path, struct shoald_config *config, struct value_error *why)
+{
+    why->text[0] = 0;
+    int rc = config_load(&table, config, path, why);
+    if (rc != 0)
+        return rc;
+    const char *missing = config->name == NULL          ? "name"
+                          : config->directory == NULL   ? "directory"
+                          : config->devices.count == 0  ? "devices"
+                          : config->data == NULL        ? "listen.data"
+                          : config->replication == NULL ? "listen.replication"
+                          : config->authority == NULL   ? "authority"
+                          : config->ca == NULL          ? "tls.ca"
+                          : config->certificate == NULL ? "tls.certificate"
+                          : config->key == NULL         ? "tls.key"
+                                                        : NULL;
+    if (missing == NULL)
+        return 0;
+    snprintf(why->text, sizeof why->text, "%.300s: '%s' is missing", path, missing);
+    shoald_config_free(config);
+    return SHOAL_E_CONFIG;
+}
+
+void shoald_config_free(struct shoald_config *config)
+{
+    config_free(&table, config);
+}
+
+int shoald_config_write(const char *path, const struct shoald_config *config)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        return SHOAL_E_NO_MEMORY;
+    config_write(&table, config, out);
+    int rc = fclose(out) == 0 ? file_write_atomic(path, text, len, 0600) : SHOAL_E_NO_MEMORY;
+    free(text);
+    return rc;
+}
