@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shoal status: the map, what each node says of itself, and what follows from both. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/format.h"
+#include "base/hash.h"
+#include "cli/local.h"
+#include "cli/process.h"
+
+#define REPORT_MS 2000u
+#define NEAR_FULL_PERCENT 85
+
+struct arguments {
+    struct cli_common common;
+};
+
+static const struct option_spec options[] = {CLI_COMMON_OPTIONS(struct arguments, common)};
+static const struct options_command command = {
+    .name = "shoal status", .arguments = "",
+    .summary = "Show nodes, targets, pools, and whether all is well.",
+    .example = "shoal status\nshoal status --json",
+    .options = options, .option_count = ARRAY_LEN(options),
+};
+
+struct node_report {
+    bool answered;
+    struct wire_report_reply reply;
+};
+
+struct status {
+    struct shoal *shoal;
+    struct cluster_map *map; /* a copy, with its table */
+    struct node_report *reports;
+    struct local *local;     /* NULL: the cluster is elsewhere */
+    json_t *warnings;
+    uint64_t blobs;
+    int rc;
+};
+
+static void gather_fiber(void *arg)
+{
+    struct status *status = arg;
+    struct client *client = shoal_client(status->shoal);
+    status->rc = client_refresh(client, shoal_deadline_ns(status->shoal, REPORT_MS));
+    const struct cluster_map *map = client_map(client);
+    if (map == NULL)
+        return;
+    status->rc = 0;
+    status->map = cluster_map_copy(map);
+    status->reports = calloc(map->nodes_count + 1, sizeof *status->reports);
+    if (status->map == NULL || status->reports == NULL || cluster_map_place(status->map) != 0) {
+        status->rc = SHOAL_E_NO_MEMORY;
+        return;
+    }
+    for (uint32_t i = 0; i < status->map->nodes_count; i++)
+        status->reports[i].answered =
+            status->map->nodes[i].up &&
+            client_report(client, i, shoal_deadline_ns(status->shoal, REPORT_MS),
+                          &status->reports[i].reply) == 0;
+}
+
+static void warn(struct status *status, const char *format, ...) PRINTF_LIKE(2, 3);
+static void warn(struct status *status, const char *format, ...)
+{
+    char text[400];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    json_array_append_new(status->warnings, json_string(text));
+}
+
+/* ---- targets and nodes ---- */
+
+static const struct wire_item_target_report *report_of(const struct status *status,
+                                                       const struct map_target *target)
+{
+    const struct node_report *report = &status->reports[target->node];
+    for (unsigned i = 0; report->answered && i < report->reply.targets_count; i++)
+        if (report->reply.targets[i].target == target->id)
+            return &report->reply.targets[i];
+    return NULL;
+}
+
+static const char *target_state(const struct status *status, const struct map_target *target)
+{
+    if (target->state == TARGET_OUT)
+        return "out";
+    if (!target->up || !status->reports[target->node].answered)
+        return "down";
+    return target->state == TARGET_CLEAN ? "up" : "catching-up";
+}
+
+static struct local_node *local_node(const struct status *status, const char *name)
+{
+    for (unsigned i = 0; status->local != NULL && i < status->local->nodes_count; i++)
+        if (strcmp(status->local->nodes[i].name, name) == 0)
+            return &status->local->nodes[i];
+    return NULL;
+}
+
+static json_t *target_json(struct status *status, const struct map_target *target,
+                           const char *device)
+{
+    const struct wire_item_target_report *report = report_of(status, target);
+    json_t *json = json_pack("{s:I, s:s*, s:s}", "id", (json_int_t)target->id, "device", device,
+                             "state", target_state(status, target));
+    if (device == NULL)
+        json_object_set_new(json, "device", json_null());
+    json_object_set_new(json, "bytes_used",
+                        json_integer(report != NULL ? (json_int_t)report->bytes_used : 0));
+    json_object_set_new(json, "bytes_total",
+                        json_integer(report != NULL ? (json_int_t)report->bytes_total : 0));
+    if (report != NULL && target->state == TARGET_LEARNER) {
+        json_object_set_new(json, "catch_up_done", json_integer((json_int_t)report->catch_up_done));
+        json_object_set_new(json, "catch_up_total",
+                            json_integer((json_int_t)report->catch_up_total));
+    }
+    if (report != NULL && report->bytes_total > 0 &&
+        report->bytes_used * 100 >= report->bytes_total * NEAR_FULL_PERCENT)
+        warn(status, "target %u on %s is %llu %% full", target->id,
+             status->map->nodes[target->node].name,
+             (unsigned long long)(report->bytes_used * 100 / report->bytes_total));
+    return json;
+}
+
+static json_t *node_json(struct status *status, uint32_t index)
+{
+    const struct map_node *node = &status->map->nodes[index];
+    const struct local_node *local = local_node(status, node->name);
+    json_t *targets = json_array();
+    const char *state = node->up && status->reports[index].answered ? "up" : "down";
+    unsigned seen = 0;
+    for (uint32_t i = 0; i < status->map->targets_count; i++) {
+        const struct map_target *target = &status->map->targets[i];
+        if (target->node != index)
+            continue;
+        const char *device = local != NULL && seen < local->config.devices.count
+                                 ? local->config.devices.items[seen] : NULL;
+        seen++;
+        if (strcmp(state, "up") == 0 && target->state == TARGET_LEARNER)
+            state = "catching-up";
+        json_array_append_new(targets, target_json(status, target, device));
+    }
+    pid_t pid = local != NULL ? process_find(local->pid_file) : 0;
+    if (strcmp(state, "down") == 0)
+        warn(status, "%s is down%s", node->name,
+             local != NULL && pid == 0 ? ": 'shoal node start' starts it" : "");
+    return json_pack("{s:s, s:o, s:s, s:{s:s, s:s, s:s}, s:o}", "name", node->name, "pid",
+                     pid > 0 ? json_integer(pid) : json_null(), "state", state, "addresses", "data",
+                     node->data, "replication", node->replication, "management", node->management,
+                     "targets", targets);
+}
+
+/* ---- pools ---- */
+
+/* What a pool holds on the targets that answered, scaled to all when some did not. */
+static void pool_totals(const struct status *status, const struct map_pool *pool,
+                        uint64_t *raw_bytes, uint64_t *heads)
+{
+    unsigned answering = 0, total = 0;
+    *raw_bytes = *heads = 0;
+    for (uint32_t i = 0; i < status->map->targets_count; i++) {
+        const struct map_target *target = &status->map->targets[i];
+        total += target->state != TARGET_OUT;
+        answering += report_of(status, target) != NULL;
+    }
+    for (uint32_t n = 0; n < status->map->nodes_count; n++) {
+        const struct node_report *report = &status->reports[n];
+        for (unsigned i = 0; report->answered && i < report->reply.pools_count; i++) {
+            if (report->reply.pools[i].pool != pool->id)
+                continue;
+            *raw_bytes += report->reply.pools[i].bytes_used;
+            *heads += report->reply.pools[i].heads;
+        }
+    }
+    if (answering > 0 && answering < total) {
+        *raw_bytes = *raw_bytes * total / answering;
+        *heads = *heads * total / answering;
+    }
+}
+
+static uint64_t raw_free(const struct status *status)
+{
+    uint64_t free_bytes = 0;
+    for (uint32_t i = 0; i < status->map->targets_count; i++) {
+        const struct wire_item_target_report *report = report_of(status, &status->map->targets[i]);
+        if (report != NULL && report->bytes_total > report->bytes_used)
+            free_bytes += report->bytes_total - report->bytes_used;
+    }
+    return free_bytes;
+}
+
+static json_t *pool_json(struct status *status, const struct map_pool *pool)
+{
+    unsigned width = map_pool_width(pool);
+    uint64_t raw, heads;
+    pool_totals(status, pool, &raw, &heads);
+    uint64_t blobs = (heads + width / 2) / width;
+    uint64_t used = raw / width * pool->k + raw % width * pool->k / width;
+    uint64_t usable = used + raw_free(status) / width * pool->k;
+    if (pool->quota_bytes > 0)
+        usable = MIN(usable, pool->quota_bytes);
+    bool unsafe = cluster_map_pool_unsafe(status->map, pool);
+    status->blobs += blobs;
+    if (unsafe && pool->m > 0)
+        warn(status, "pool %s is unsafe: the loss of one node may take more than %u shards",
+             pool->name, pool->m);
+    if (usable > 0 && !pool->cache && used * 100 >= usable * NEAR_FULL_PERCENT)
+        warn(status, "pool %s is %llu %% full", pool->name,
+             (unsigned long long)(used * 100 / usable));
+    json_t *json = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "name", pool->name, "usable_bytes",
+        (json_int_t)usable, "used_bytes", (json_int_t)used, "raw_used_bytes", (json_int_t)raw,
+        "blobs", (json_int_t)blobs, "cache", (int)pool->cache, "unsafe", (int)unsafe);
+    if (pool->erasure)
+        json_object_set_new(json, "ec", json_sprintf("%u+%u", pool->k, pool->m));
+    else
+        json_object_set_new(json, "copies", json_integer(pool->m + 1));
+    if (pool->quota_bytes > 0)
+        json_object_set_new(json, "quota_bytes", json_integer((json_int_t)pool->quota_bytes));
+    if (pool->ttl_s > 0)
+        json_object_set_new(json, "ttl_s", json_integer(pool->ttl_s));
+    return json;
+}
+
+/* ---- together ---- */
+
+/* Nodes that do not answer count as absent, also while nobody is there to say so in a map. */
+static const char *health(struct status *status, uint64_t *degraded)
+{
+    struct cluster_map *map = status->map;
+    for (uint32_t i = 0; i < map->nodes_count; i++)
+        if (!status->reports[i].answered)
+            (void)map_change_node_down(map, map->nodes[i].name);
+    *degraded = cluster_map_degraded_partitions(map);
+    uint64_t unwritable = cluster_map_unwritable_partitions(map);
+    if (unwritable > 0) {
+        warn(status, "%llu partitions take no writes: too few members, or one whose data is needed "
+             "is away", (unsigned long long)unwritable);
+        return "unavailable";
+    }
+    return *degraded > 0 ? "degraded" : "ok";
+}
+
+static json_t *status_json(struct status *status)
+{
+    json_t *nodes = json_array(), *pools = json_array();
+    uint64_t degraded;
+    char cluster[33];
+    hex_encode(status->map->cluster, 16, cluster);
+    for (uint32_t i = 0; i < status->map->nodes_count; i++)
+        json_array_append_new(nodes, node_json(status, i));
+    for (uint32_t i = 0; i < status->map->pools_count; i++)
+        json_array_append_new(pools, pool_json(status, &status->map->pools[i]));
+    const char *state = health(status, &degraded);
+    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:o}", "epoch",
+                     (json_int_t)status->map->epoch, "cluster", cluster, "health", state, "nodes",
+                     nodes, "pools", pools, "partitions_degraded", (json_int_t)degraded, "blobs",
+                     (json_int_t)status->blobs, "warnings", json_incref(status->warnings));
+}
+
+static const char *text_of(const json_t *json, const char *name)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+    return text != NULL ? text : "-";
+}
+
+static uint64_t number_of(const json_t *json, const char *name)
+{
+    return (uint64_t)json_integer_value(json_object_get(json, name));
+}
+
+static void print_text(const json_t *json)
+{
+    size_t i, j;
+    json_t *item, *target;
+    printf("health %s, epoch %llu, %s blobs", text_of(json, "health"),
+           (unsigned long long)number_of(json, "epoch"),
+           format_count(number_of(json, "blobs")).text);
+    if (number_of(json, "partitions_degraded") > 0)
+        printf(", %llu partitions degraded",
+               (unsigned long long)number_of(json, "partitions_degraded"));
+    printf("\n\n%-10s %-12s %-8s %-22s %s\n", "NODE", "STATE", "PID", "DATA ADDRESS", "TARGETS");
+    json_array_foreach(json_object_get(json, "nodes"), i, item) {
+        char pid[16] = "-";
+        if (json_is_integer(json_object_get(item, "pid")))
+            snprintf(pid, sizeof pid, "%llu", (unsigned long long)number_of(item, "pid"));
+        printf("%-10s %-12s %-8s %-22s", text_of(item, "name"), text_of(item, "state"), pid,
+               text_of(json_object_get(item, "addresses"), "data"));
+        json_array_foreach(json_object_get(item, "targets"), j, target)
+            printf("%s%s %s of %s", j > 0 ? "; " : " ", text_of(target, "state"),
+                   format_bytes(number_of(target, "bytes_used")).text,
+                   format_bytes(number_of(target, "bytes_total")).text);
+        putchar('\n');
+    }
+    printf("\n%-14s %-10s %12s %12s %12s\n", "POOL", "LAYOUT", "USED", "USABLE", "BLOBS");
+    json_array_foreach(json_object_get(json, "pools"), i, item) {
+        char layout[32];
+        if (json_object_get(item, "ec") != NULL)
+            snprintf(layout, sizeof layout, "ec %s", text_of(item, "ec"));
+        else
+            snprintf(layout, sizeof layout, "%scopies %llu",
+                     json_is_true(json_object_get(item, "cache")) ? "cache " : "",
+                     (unsigned long long)number_of(item, "copies"));
+        printf("%-14s %-10s %12s %12s %12s\n", text_of(item, "name"), layout,
+               format_bytes(number_of(item, "used_bytes")).text,
+               format_bytes(number_of(item, "usable_bytes")).text,
+               format_count(number_of(item, "blobs")).text);
+    }
+    json_array_foreach(json_object_get(json, "warnings"), i, item)
+        printf("%s! %s\n", i == 0 ? "\n" : "", json_string_value(item));
+}
+
+int cli_status(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct options_arguments positional;
+    char directory[CLI_PATH_MAX - 64];
+    int exit_status = cli_parse(&command, argc, argv, &arguments, &positional);
+    if (exit_status >= 0)
+        return exit_status;
+    struct status status = {.warnings = json_array()};
+    exit_status = EXIT_FAILED;
+    if (shoal_open(arguments.common.config, NULL, &status.shoal) != 0) {
+        cli_fail_shoal();
+        goto out;
+    }
+    if (local_directory_of(arguments.common.config, directory, sizeof directory) &&
+        local_exists(directory))
+        status.local = local_load(directory);
+    int rc = shoal_run_fiber(status.shoal, gather_fiber, &status);
+    rc = rc == 0 ? status.rc : rc;
+    if (rc != 0) {
+        cli_fail("cannot learn the cluster's status: %s", shoal_error_text(rc));
+        goto out;
+    }
+    json_t *json = status_json(&status);
+    exit_status = EXIT_DONE;
+    if (arguments.common.json) {
+        cli_print_json(json);
+    } else {
+        print_text(json);
+        json_decref(json);
+    }
+out:
+    shoal_close(status.shoal);
+    cluster_map_free(status.map);
+    free(status.reports);
+    local_free(status.local);
+    json_decref(status.warnings);
+    options_free(&command, &arguments);
+    return exit_status;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Asking the authority for a change. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define WISH_TIMEOUT_MS 60000u
+
+struct wish_step {
+    struct shoal *shoal;
+    const char *text;
+    char *answer;
+    int rc;
+};
+
+static void wish_fiber(void *arg)
+{
+    struct wish_step *step = arg;
+    const struct client_file *file = shoal_file(step->shoal);
+    step->rc = client_admin(shoal_client(step->shoal), file->authority, step->text,
+                            shoal_deadline_ns(step->shoal, WISH_TIMEOUT_MS), &step->answer);
+}
+
+static bool granted(json_t *answer, const char *text)
+{
+    if (answer == NULL) {
+        cli_fail("the authority's answer is no JSON: %.80s", text);
+        return false;
+    }
+    if (json_is_true(json_object_get(answer, "ok")))
+        return true;
+    const char *message = json_string_value(json_object_get(answer, "message"));
+    const char *error = json_string_value(json_object_get(answer, "error"));
+    cli_fail("%s", message != NULL ? message : error != NULL ? error : "the authority refused");
+    return false;
+}
+
+bool cli_wish(const char *config, json_t *wish, json_t **answer)
+{
+    struct shoal *shoal;
+    *answer = NULL;
+    char *text = json_dumps(wish, JSON_COMPACT);
+    json_decref(wish);
+    if (text == NULL || shoal_open_as(config, NULL, true, &shoal) != 0) {
+        free(text);
+        cli_fail_shoal();
+        return false;
+    }
+    if (shoal_file(shoal)->authority == NULL) {
+        cli_fail("client.yaml names no authority");
+        shoal_close(shoal);
+        free(text);
+        return false;
+    }
+    struct wish_step step = {.shoal = shoal, .text = text};
+    int rc = shoal_run_fiber(shoal, wish_fiber, &step);
+    rc = rc == 0 ? step.rc : rc;
+    free(text);
+    if (rc != 0) {
+        cli_fail("the authority at %s does not answer (%s): 'shoal up' starts its supervisor anew, "
+                 "and leaves running nodes as they are", shoal_file(shoal)->authority,
+                 shoal_error_text(rc));
+        shoal_close(shoal);
+        return false;
+    }
+    shoal_close(shoal);
+    *answer = json_loads(step.answer, 0, NULL);
+    bool ok = granted(*answer, step.answer);
+    free(step.answer);
+    if (!ok && *answer != NULL) {
+        json_decref(*answer);
+        *answer = NULL;
+    }
+    return ok;
+}
