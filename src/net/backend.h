@@ -53,6 +53,7 @@ struct net_request {
     size_t payload_len;   /* offered */
     uint64_t deadline_ns; /* of this reactor's clock */
     bool pulled;
+    uint32_t payload_crc; /* once it is */
     struct net_identity identity;
 };
 

@@ -104,6 +104,7 @@ int net_call(struct net_peer *peer, struct net_call *call)
 {
     CHECK(fiber_self() != NULL);
     call->reply_payload_len = 0;
+    call->reply_payload_crc = 0;
     if (call->header_len == 0 || call->header_len > NET_HEADER_MAX)
         return SHOAL_E_INVALID;
     int error = payload_check(call->payload, call->payload_count);
@@ -158,6 +159,12 @@ const struct net_identity *net_request_identity(const struct net_request *reques
 size_t net_request_payload_len(const struct net_request *request)
 {
     return request->payload_len;
+}
+
+uint32_t net_request_payload_crc(const struct net_request *request)
+{
+    CHECK(request->pulled);
+    return request->payload_crc;
 }
 
 uint64_t net_request_deadline_ns(const struct net_request *request)

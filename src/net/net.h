@@ -52,6 +52,7 @@ struct net_identity {
  *               the peer is told to cancel
  * @reply_header, @reply_header_len: the reply's header (in: room, out: length)
  * @reply_payload_len: out: bytes of payload that came
+ * @reply_payload_crc: out: their CRC32C, which the transport has worked out anyway
  */
 struct net_call {
     const void *header;
@@ -65,6 +66,7 @@ struct net_call {
     uint8_t *reply_header;
     size_t reply_header_len;
     size_t reply_payload_len;
+    uint32_t reply_payload_crc;
 };
 
 /*
@@ -123,6 +125,9 @@ bool net_request_cancelled(const struct net_request *request); /* the caller gav
  */
 int net_request_pull(struct net_request *request, const struct iovec *iov, unsigned iov_count,
                      uint64_t deadline_ns);
+
+/* CRC32C of the payload that was pulled, which the transport has worked out anyway. */
+uint32_t net_request_payload_crc(const struct net_request *request);
 
 /*
  * net_reply() - [fiber] Answer, exactly once for each request; returns when the buffers are no longer

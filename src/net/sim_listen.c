@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "net/sim.h"
 #include "shoal/error.h"
 
@@ -199,6 +200,7 @@ void sim_listen_deliver(struct sim_message *message)
         net_iov_scatter(exchange->pull_iov, exchange->pull_count, message->data,
                         message->payload_len);
         exchange->pull_iov = NULL;
+        exchange->request.payload_crc = crc32c(0, message->data, message->payload_len);
         completion_signal(&exchange->pulled, 0);
     } else if (!exchange->cancelled) {
         sim_request_cancel(exchange, message->kind == SIM_BROKEN ? SHOAL_E_CONNECTION

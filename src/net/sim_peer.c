@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "net/sim.h"
 #include "shoal/error.h"
 
@@ -167,6 +168,8 @@ static int reply_take(struct net_call *call, const struct sim_message *message)
     net_iov_scatter(call->reply_payload, call->reply_payload_count,
                     message->data + message->header_len, message->payload_len);
     call->reply_payload_len = message->payload_len;
+    call->reply_payload_crc =
+        crc32c(0, message->data + message->header_len, message->payload_len);
     return 0;
 }
 

@@ -96,13 +96,14 @@ struct tcp_rx {
     struct uring_op op;
     bool busy;
     bool direct;     /* the receive under way goes to `landing`, or to the sink, not to `buffer` */
+    uint32_t direct_bytes; /* of its payload; what comes beyond is in `buffer` */
     bool paused;     /* no room to refuse any more */
     bool saw_payload;
     uint64_t turn;   /* counts receives */
     uint8_t *buffer; /* [start, end) is unparsed */
     size_t start, end, want;
     struct msghdr message;
-    struct iovec iov[NET_IOV_MAX];
+    struct iovec iov[NET_IOV_MAX + 1];
 
     size_t have, need; /* of head */
     bool framed;       /* head holds a whole frame, checked but for its message header */
@@ -118,6 +119,8 @@ struct tcp_tx {
     struct uring_op op;
     bool busy;
     uint64_t since_ns; /* when it last moved */
+    uint64_t poll_ns;  /* the poll in which now_bytes were sent without the ring */
+    size_t now_bytes;
     struct list urgent, bulk;
     struct tcp_out *lent;    /* whose payload the kernel is reading */
     bool lent_withdrawn;

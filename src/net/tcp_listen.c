@@ -179,6 +179,7 @@ int tcp_request_pull(struct net_request *base, const struct iovec *iov, unsigned
     request->waiting = NULL;
     tcp_tx_withdraw(conn, &request->out);
     tcp_rx_abandon(conn, &request->landing);
+    base->payload_crc = request->landing.crc;
     return (int)result;
 }
 

@@ -226,6 +226,7 @@ static void slot_landed(struct tcp_landing *landing, int error)
     if (slot->call == NULL || slot->done.done)
         return;
     slot->call->reply_payload_len = error == 0 ? landing->total : 0;
+    slot->call->reply_payload_crc = landing->crc;
     slot_end(slot, error == 0 ? 0 : SHOAL_E_CONNECTION);
 }
 

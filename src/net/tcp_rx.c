@@ -18,6 +18,9 @@
 #define WANT_LEAST 512u
 #define WANT_MOST 16384u
 
+/* So much payload is taken in one turn without the ring; then others have theirs. */
+#define NOW_BYTES_PER_TURN (1u << 20)
+
 static void receive_complete(struct uring_op *op, int32_t result, uint32_t flags);
 
 int tcp_rx_create(struct tcp_conn *conn)
@@ -42,24 +45,84 @@ void tcp_rx_destroy(struct tcp_conn *conn)
 
 /* ---- from the kernel ---- */
 
-static struct msghdr *direct_message(struct tcp_conn *conn)
+static size_t frame_overhead(const struct tcp_conn *conn)
+{
+    return TCP_FRAME_BYTES + (conn->plain ? TCP_TAG_BYTES : 0);
+}
+
+/* The payload to where it is wanted, and @more bytes of what follows it to the buffer. */
+static struct msghdr *direct_message(struct tcp_conn *conn, size_t more)
 {
     struct tcp_rx *rx = &conn->rx;
     unsigned count = 0;
+    uint32_t left = rx->left;
     if (rx->landing == NULL) {
-        rx->iov[count++] = (struct iovec){conn->net->sink, MIN(rx->left, TCP_SINK_BYTES)};
+        rx->iov[count++] = (struct iovec){conn->net->sink, MIN(left, TCP_SINK_BYTES)};
+        left -= MIN(left, TCP_SINK_BYTES);
     } else {
         struct net_iov_cursor to = rx->landing->to;
-        for (uint32_t left = rx->left; left > 0 && count < NET_IOV_MAX; count++) {
+        for (; left > 0; count++) {
             size_t len = 0;
             void *at = net_iov_take(&to, left, &len);
-            CHECK(at != NULL);
+            CHECK(at != NULL && count < NET_IOV_MAX);
             rx->iov[count] = (struct iovec){at, len};
             left -= (uint32_t)len;
         }
     }
+    rx->direct_bytes = rx->left - left;
+    rx->start = rx->end = 0;
+    if (left == 0 && more > 0)
+        rx->iov[count++] = (struct iovec){rx->buffer, more};
     rx->message = (struct msghdr){.msg_iov = rx->iov, .msg_iovlen = count};
     return &rx->message;
+}
+
+/* @len bytes have come to where direct_message() had them go. */
+static void direct_landed(struct tcp_conn *conn, size_t len)
+{
+    struct tcp_rx *rx = &conn->rx;
+    size_t payload = MIN(len, rx->direct_bytes);
+    rx->end = len - payload;
+    rx->left -= (uint32_t)payload;
+    while (payload > 0 && rx->landing != NULL) {
+        size_t piece = 0;
+        void *at = net_iov_take(&rx->landing->to, payload, &piece);
+        rx->crc = crc32c(rx->crc, at, piece);
+        payload -= piece;
+    }
+}
+
+static bool wants_payload(const struct tcp_conn *conn)
+{
+    return conn->rx.in_payload && conn->rx.left > 0 && conn->rx.start == conn->rx.end;
+}
+
+/*
+ * More of a payload, if it is there already, without the ring.
+ * Return: bytes, 0 when there is nothing now, or an error.
+ */
+static int receive_now(struct tcp_conn *conn)
+{
+    struct tcp_rx *rx = &conn->rx;
+    ssize_t got;
+    if (rx->busy || !wants_payload(conn))
+        return 0;
+    if (conn->plain) {
+        got = recvmsg(conn->fd, direct_message(conn, WANT_LEAST), MSG_DONTWAIT);
+    } else {
+        rx->start = rx->end = 0;
+        got = recv(conn->fd, rx->buffer, TCP_RX_ROOM, MSG_DONTWAIT);
+    }
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : SHOAL_E_CONNECTION;
+    if (got == 0)
+        return SHOAL_E_CONNECTION;
+    conn->heard_ns = tcp_now(conn->net);
+    if (conn->plain)
+        direct_landed(conn, (size_t)got);
+    else
+        rx->end = (size_t)got;
+    return (int)got;
 }
 
 void tcp_rx_arm(struct tcp_conn *conn)
@@ -70,9 +133,13 @@ void tcp_rx_arm(struct tcp_conn *conn)
     rx->busy = true;
     rx->turn++;
     struct io_uring_sqe *sqe = uring_get_sqe(conn->net->uring, &rx->op);
-    rx->direct = conn->plain && rx->in_payload && rx->start == rx->end;
+    rx->direct = conn->plain && wants_payload(conn);
     if (rx->direct) {
-        io_uring_prep_recvmsg(sqe, conn->fd, direct_message(conn), MSG_WAITALL);
+        /* All of the piece, and where another piece must follow, the frame that it comes in. */
+        const struct tcp_frame *frame = &rx->frame;
+        bool last = frame->total - frame->offset == frame->payload_len;
+        struct msghdr *message = direct_message(conn, last ? 0 : frame_overhead(conn));
+        io_uring_prep_recvmsg(sqe, conn->fd, message, MSG_WAITALL);
         return;
     }
     if (rx->start == rx->end) {
@@ -88,20 +155,6 @@ void tcp_rx_arm(struct tcp_conn *conn)
 }
 
 /* ---- payload ---- */
-
-/* @len bytes have come to where direct_message() had them go. */
-static void direct_landed(struct tcp_conn *conn, uint32_t len)
-{
-    struct tcp_rx *rx = &conn->rx;
-    CHECK(len <= rx->left);
-    rx->left -= len;
-    while (len > 0 && rx->landing != NULL) {
-        size_t piece = 0;
-        void *at = net_iov_take(&rx->landing->to, len, &piece);
-        rx->crc = crc32c(rx->crc, at, piece);
-        len -= (uint32_t)piece;
-    }
-}
 
 static int input(struct tcp_conn *conn, void *to, size_t len)
 {
@@ -182,11 +235,6 @@ static int payload_end(struct tcp_conn *conn)
 }
 
 /* ---- frames ---- */
-
-static size_t frame_overhead(const struct tcp_conn *conn)
-{
-    return TCP_FRAME_BYTES + (conn->plain ? TCP_TAG_BYTES : 0);
-}
 
 /* The fixed part is here: how long is the rest? */
 static int frame_begin(struct tcp_conn *conn)
@@ -275,9 +323,14 @@ void tcp_rx_run(struct tcp_conn *conn)
 {
     struct tcp_rx *rx = &conn->rx;
     int more = 1;
+    size_t now_bytes = 0;
     tcp_conn_get(conn);
     while (more > 0 && may_receive(conn)) {
         more = step(conn);
+        if (more == 0 && now_bytes < NOW_BYTES_PER_TURN) {
+            more = receive_now(conn);
+            now_bytes += more > 0 ? (size_t)more : 0;
+        }
         if (more < 0)
             tcp_conn_close(conn, more == SHOAL_E_DENIED ? more : SHOAL_E_CONNECTION);
     }
@@ -302,7 +355,7 @@ static void received(struct tcp_conn *conn, int32_t result)
     if (result > 0 && conn->state != CONN_CLOSING) {
         conn->heard_ns = tcp_now(conn->net);
         if (direct) {
-            direct_landed(conn, (uint32_t)result);
+            direct_landed(conn, (size_t)result);
         } else {
             rx->end += (size_t)result;
             if (conn->plain && (size_t)result == rx->want)

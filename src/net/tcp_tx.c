@@ -15,6 +15,13 @@
  */
 #define WITHDRAW_NS UINT64_C(100000000)
 
+/*
+ * Most sends fit the socket's buffer, and then a system call at once is cheaper, and earlier, than
+ * one through the ring with a completion to be taken. Within one poll only the first send of small
+ * frames and so much payload go that way: what follows waits for the ring, and gathers there.
+ */
+#define NOW_BYTES_PER_POLL (1u << 20)
+
 static void send_complete(struct uring_op *op, int32_t result, uint32_t flags);
 
 int tcp_tx_create(struct tcp_conn *conn)
@@ -184,28 +191,90 @@ static int encrypt(struct tcp_conn *conn, unsigned pieces)
     return error;
 }
 
-void tcp_tx_pump(struct tcp_conn *conn)
+/* A short send: what is left of the message. Return: whether anything is. */
+static bool advance(struct msghdr *message, size_t sent)
+{
+    while (message->msg_iovlen > 0 && sent >= message->msg_iov->iov_len) {
+        sent -= message->msg_iov->iov_len;
+        message->msg_iov++;
+        message->msg_iovlen--;
+    }
+    if (message->msg_iovlen == 0)
+        return false;
+    message->msg_iov->iov_base = (uint8_t *)message->msg_iov->iov_base + sent;
+    message->msg_iov->iov_len -= sent;
+    return true;
+}
+
+static bool may_send_now(struct tcp_conn *conn, bool bulk)
 {
     struct tcp_tx *tx = &conn->tx;
-    if (tx->busy || conn->state != CONN_OPEN)
-        return;
+    uint64_t now = tcp_now(conn->net);
+    if (tx->poll_ns != now) {
+        tx->poll_ns = now;
+        tx->now_bytes = 0;
+    }
+    return bulk ? tx->now_bytes < NOW_BYTES_PER_POLL : tx->now_bytes == 0;
+}
+
+/* Return: whether all of the message is sent; else the ring, or the end of the connection, has it. */
+static bool send_message(struct tcp_conn *conn, bool bulk)
+{
+    struct tcp_tx *tx = &conn->tx;
+    if (may_send_now(conn, bulk)) {
+        ssize_t sent = sendmsg(conn->fd, &tx->message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            tcp_conn_close(conn, SHOAL_E_CONNECTION);
+            return false;
+        }
+        tx->now_bytes += sent > 0 ? (size_t)sent : 0;
+        if (!advance(&tx->message, sent > 0 ? (size_t)sent : 0))
+            return true;
+    }
+    submit(conn);
+    return false;
+}
+
+static int encrypt_message(struct tcp_conn *conn, unsigned pieces)
+{
+    struct tcp_tx *tx = &conn->tx;
+    int error = encrypt(conn, pieces);
+    lent_back(conn);
+    tx->iov[0] = (struct iovec){tx->cipher, conn->pipe.out_len};
+    tx->message = (struct msghdr){.msg_iov = tx->iov, .msg_iovlen = 1};
+    conn->pipe.out_len = 0;
+    if (error != 0)
+        tcp_conn_close(conn, error);
+    return error;
+}
+
+static bool pump_once(struct tcp_conn *conn)
+{
+    struct tcp_tx *tx = &conn->tx;
     tx->head_len = 0;
     append_urgent(conn);
     unsigned pieces = append_bulk(conn);
     if (tx->head_len == 0)
-        return;
+        return false;
     if (conn->plain) {
         tx->iov[0] = (struct iovec){tx->head, tx->head_len};
         tx->message = (struct msghdr){.msg_iov = tx->iov, .msg_iovlen = 1 + pieces};
-        submit(conn);
-        return;
+    } else if (encrypt_message(conn, pieces) != 0) {
+        return false;
     }
-    int error = encrypt(conn, pieces);
+    if (!send_message(conn, pieces > 0))
+        return false;
     lent_back(conn);
-    if (error != 0)
-        tcp_conn_close(conn, error);
-    else
-        tcp_tx_flush_pipe(conn);
+    return true;
+}
+
+void tcp_tx_pump(struct tcp_conn *conn)
+{
+    /* What is sent at once may wake, refuse or close: the connection must outlast this loop. */
+    tcp_conn_get(conn);
+    while (!conn->tx.busy && conn->state == CONN_OPEN && pump_once(conn))
+        ;
+    tcp_conn_put(conn);
 }
 
 void tcp_tx_queue(struct tcp_conn *conn, struct tcp_out *out)
@@ -224,21 +293,6 @@ int tcp_tx_greet(struct tcp_conn *conn, uint8_t type, int status, const void *bo
     conn->tx.head_len = 0;
     append_frame(conn, &frame, body);
     return tls_write(conn->tls, conn->tx.head, conn->tx.head_len);
-}
-
-/* A short send: what is left of the message. Return: whether anything is. */
-static bool advance(struct msghdr *message, size_t sent)
-{
-    while (message->msg_iovlen > 0 && sent >= message->msg_iov->iov_len) {
-        sent -= message->msg_iov->iov_len;
-        message->msg_iov++;
-        message->msg_iovlen--;
-    }
-    if (message->msg_iovlen == 0)
-        return false;
-    message->msg_iov->iov_base = (uint8_t *)message->msg_iov->iov_base + sent;
-    message->msg_iov->iov_len -= sent;
-    return true;
 }
 
 static void sent(struct tcp_conn *conn, int32_t result)

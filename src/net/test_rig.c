@@ -70,6 +70,8 @@ static void serve_sink(struct rig *rig, struct net_request *request)
     const struct iovec iov[2] = {{buffer, len / 3}, {buffer + len / 3, len - len / 3}};
     rig->last_pull = net_request_pull(request, iov, 2, net_request_deadline_ns(request));
     uint8_t reply[4];
+    if (rig->last_pull == 0)
+        RIG_ASSERT_EQUAL(rig, net_request_payload_crc(request), crc32c(0, buffer, len));
     store_le32(reply, crc32c(0, buffer, rig->last_pull == 0 ? len : 0));
     if (rig->last_pull == 0)
         net_reply(request, reply, sizeof reply, NULL, 0);
@@ -175,6 +177,9 @@ int rig_call_payload(struct rig *rig, enum rig_op op, uint32_t operand, uint64_t
     int error = net_call(rig->peer, &call);
     if (came != NULL)
         *came = call.reply_payload_len;
+    if (error == 0 && room_count == 1)
+        RIG_ASSERT_EQUAL(rig, call.reply_payload_crc,
+                         crc32c(0, room->iov_base, call.reply_payload_len));
     if (error == 0 && op == RIG_SINK)
         return (int)(load_le32(reply) & 0x7fffffff);
     return error;
