@@ -162,7 +162,10 @@ int map_change_target_failed(struct cluster_map *map, uint32_t id, uint32_t inca
     return 0;
 }
 
-/* Every write since the target became learner waited for it, so one full comparison is enough. */
+/*
+ * Every write since the target became learner waited for it, so one full comparison is enough; but
+ * only with primaries of this very epoch (R29a): a later one may have settled what it never got.
+ */
 int map_change_target_clean(struct cluster_map *map, uint32_t id, uint32_t incarnation,
                             uint64_t caught_up_epoch)
 {
@@ -170,7 +173,7 @@ int map_change_target_clean(struct cluster_map *map, uint32_t id, uint32_t incar
     if (target == NULL)
         return SHOAL_E_NOT_FOUND;
     if (map->nodes[target->node].incarnation != incarnation || !target->up ||
-        caught_up_epoch > map->epoch)
+        caught_up_epoch != map->epoch)
         return SHOAL_E_STALE_EPOCH;
     if (target->state == TARGET_CLEAN)
         return SHOAL_E_EXISTS;

@@ -190,6 +190,9 @@ static void a_quick_restart_is_clean_and_a_stale_one_learns(void **state)
     assert_int_equal(
         map_change_target_clean(map, 3, map->nodes[3].incarnation, map->epoch + 1),
         SHOAL_E_STALE_EPOCH);
+    assert_int_equal(
+        map_change_target_clean(map, 3, map->nodes[3].incarnation, map->epoch - 1),
+        SHOAL_E_STALE_EPOCH);
     assert_int_equal(map_change_target_clean(map, 3, map->nodes[3].incarnation, map->epoch), 0);
     assert_int_equal(map->targets[3].state, TARGET_CLEAN);
     cluster_map_free(map);
