@@ -31,12 +31,18 @@ bool blob_id_equal(const struct blob_id *a, const struct blob_id *b)
     return a->pool == b->pool && memcmp(a->key.bytes, b->key.bytes, BLOB_KEY_BYTES) == 0;
 }
 
+/* Where memory holds the bytes in the order in which they are hashed, that is all there is to do. */
 uint64_t blob_id_hash(const struct blob_id *id, uint64_t seed)
 {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    _Static_assert(sizeof *id == ID_BYTES, "pool and key, and nothing between or after them");
+    return hash64(id, ID_BYTES, seed);
+#else
     uint8_t bytes[ID_BYTES];
     store_le32(bytes, id->pool);
     memcpy(bytes + 4, id->key.bytes, BLOB_KEY_BYTES);
     return hash64(bytes, sizeof bytes, seed);
+#endif
 }
 
 uint32_t blob_partition(const struct blob_id *id, unsigned partition_bits)
@@ -44,9 +50,15 @@ uint32_t blob_partition(const struct blob_id *id, unsigned partition_bits)
     CHECK(partition_bits <= BLOB_PARTITION_BITS_MAX);
     if (partition_bits == 0)
         return 0;
-    struct blob_id blob = *id;
-    blob.pool &= ~BLOB_POOL_UPLOADS;
-    return (uint32_t)(blob_id_hash(&blob, 0) >> (64 - partition_bits));
+    uint64_t hash;
+    if (LIKELY((id->pool & BLOB_POOL_UPLOADS) == 0)) {
+        hash = blob_id_hash(id, 0);
+    } else {
+        struct blob_id blob = *id;
+        blob.pool &= ~BLOB_POOL_UPLOADS;
+        hash = blob_id_hash(&blob, 0);
+    }
+    return (uint32_t)(hash >> (64 - partition_bits));
 }
 
 /* Each kind of derived key starts with its own word, so that none can pass for another kind. */
