@@ -3,7 +3,6 @@
 
 #include <math.h>
 
-#include "base/hash.h"
 #include "place/score.h"
 
 static void a_pool_without_distinct_targets_is_refused(void **state)
@@ -69,27 +68,6 @@ static void a_redundancy_out_of_bounds_is_refused(void **state)
     cluster_free(&c);
 }
 
-static void partitions_are_even_and_never_change(void **state)
-{
-    static uint32_t count[1 << 8];
-    uint8_t key[PLACE_KEY_BYTES] = {0};
-    (void)state;
-
-    assert_int_equal(place_partition(1, key, 16), 0x5c3e);
-    assert_int_equal(place_partition(2, key, 16), 0x2335);
-    assert_int_equal(place_partition(1, key, 0), 0);
-    for (uint32_t i = 0; i < 256000; i++) {
-        memcpy(key, &i, sizeof(i));
-        const uint32_t fine = place_partition(7, key, 22);
-        assert_true(fine < 1u << 22);
-        assert_int_equal(place_partition(7, key, 8), fine >> 14);
-        assert_int_equal(fine, hash64(key, sizeof(key), hash_mix64(7)) >> 42);
-        count[fine >> 14]++;
-    }
-    for (int i = 0; i < 256; i++)
-        assert_in_range(count[i], 850, 1150);
-}
-
 static void the_logarithm_is_right_to_seven_digits(void **state)
 {
     static struct score_table table;
@@ -115,7 +93,6 @@ int main(void)
         cmocka_unit_test(a_node_with_more_than_m_shards_is_flagged),
         cmocka_unit_test(a_domain_with_more_than_m_shards_is_flagged),
         cmocka_unit_test(a_redundancy_out_of_bounds_is_refused),
-        cmocka_unit_test(partitions_are_even_and_never_change),
         cmocka_unit_test(the_logarithm_is_right_to_seven_digits),
     };
     return cmocka_run_group_tests_name("place_check", tests, NULL, NULL);

@@ -2,15 +2,14 @@
 /*
  * place: from the cluster's targets to the table that says where every object lives.
  *
- * An object's key is hashed to a partition; each partition has a *target set*, an ordered list of
+ * An object is hashed to a partition (base/blob.h); each partition has a *target set*, an ordered list of
  * distinct targets, one for each position 0 .. width-1 of a pool's redundancy. The sets of all
  * partitions are worked out once an epoch into a flat table; after that a lookup is a hash and one
  * load. Everything here is a pure function in integers: the same targets give the same table on
  * every machine, in whatever order they are listed.
  *
  *     place_table_build(&table, memory, bytes, targets, count, bits, 1u << 6);
- *     partition = place_partition(pool, key, table.bits);
- *     const uint16_t *set = place_targets(&table, 6, partition);
+ *     const uint16_t *set = place_targets(&table, 6, blob_partition(&id, table.bits));
  *
  * What the sets promise, first things first:
  * - no target twice;
@@ -32,7 +31,6 @@
 
 enum {
     PLACE_WIDTH_MAX = 12,
-    PLACE_KEY_BYTES = 32,
     PLACE_BITS_DEFAULT = 16,
     PLACE_BITS_MAX = 22,
     PLACE_TARGETS_MAX = UINT16_MAX, /* a row holds 16-bit indexes; more targets are refused */
@@ -98,13 +96,6 @@ size_t place_table_bytes(unsigned bits, uint32_t widths);
 int place_table_build(struct place_table *table, void *memory, size_t memory_bytes,
                       const struct place_target *targets, size_t count, unsigned bits,
                       uint32_t widths);
-
-/*
- * place_partition() - The partition of an object, in [0, 1 << bits).
- *
- * XXH3 of the key, seeded with the pool, its upper bits. Part of the format: it never changes.
- */
-uint32_t place_partition(uint32_t pool, const uint8_t key[PLACE_KEY_BYTES], unsigned bits);
 
 /*
  * place_targets() - The target set of a partition: @width indexes into the list of targets.

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/check.h"
 #include "base/hash.h"
 
 enum {
@@ -56,6 +57,7 @@ struct score_candidate {
 
 static inline uint64_t score_inverse_weight(uint64_t weight)
 {
+    CHECK(weight > 0);
     return (UINT64_C(1) << 63) / weight;
 }
 

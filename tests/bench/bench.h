@@ -39,6 +39,9 @@ struct bench_pairs bench_pairs(const struct bench_side *ours, const struct bench
 
 uint64_t bench_now_ns(void);
 
+/* CPU time of this thread: for loops that only compute, whatever else the machine is busy with. */
+uint64_t bench_cpu_ns(void);
+
 /* Keeps the compiler from proving that a result is not needed. */
 static inline void bench_keep(uint64_t value)
 {
