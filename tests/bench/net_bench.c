@@ -4,18 +4,16 @@
  * median, against a raw socket that does the same. Plain, and with TLS. Servers are processes of
  * their own; the two sides take turns in small batches.
  */
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench.h"
+#include "raw_socket.h"
 
 #include "base/check.h"
 #include "base/codec.h"
@@ -24,85 +22,10 @@
 #include "core/reactor.h"
 #include "net/net.h"
 
-#define REQUEST_BYTES 64u
+#define REQUEST_BYTES RAW_REQUEST_BYTES
 #define BATCH 25u
 
 static char directory[64];
-
-/* ---- raw ---- */
-
-static bool read_all(int fd, uint8_t *at, size_t len)
-{
-    while (len > 0) {
-        ssize_t got = recv(fd, at, len, MSG_WAITALL);
-        if (got <= 0)
-            return false;
-        at += got;
-        len -= (size_t)got;
-    }
-    return true;
-}
-
-static void write_all(int fd, const uint8_t *at, size_t len)
-{
-    while (len > 0) {
-        ssize_t sent = send(fd, at, len, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return;
-        at += sent;
-        len -= (size_t)sent;
-    }
-}
-
-static void no_delay(int fd)
-{
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
-static void raw_answer(int fd, uint8_t *payload)
-{
-    uint8_t request[REQUEST_BYTES];
-    no_delay(fd);
-    while (read_all(fd, request, sizeof request))
-        write_all(fd, payload, load_le32(request));
-    close(fd);
-}
-
-static void raw_serve(int listen_fd)
-{
-    uint8_t *payload = malloc(NET_PAYLOAD_MAX);
-    memset(payload, 7, NET_PAYLOAD_MAX);
-    for (;;)
-        raw_answer(accept(listen_fd, NULL, NULL), payload);
-}
-
-static int raw_connect(uint16_t port)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = port};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
-    no_delay(fd);
-    return fd;
-}
-
-static uint16_t raw_start(pid_t *pid)
-{
-    struct sockaddr_in any = {.sin_family = AF_INET};
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t len = sizeof any;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(bind(fd, (struct sockaddr *)&any, sizeof any) == 0 && listen(fd, 4) == 0 &&
-          getsockname(fd, (struct sockaddr *)&any, &len) == 0);
-    *pid = fork();
-    if (*pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        raw_serve(fd);
-    }
-    close(fd);
-    return any.sin_port;
-}
 
 /* ---- net ---- */
 
@@ -206,10 +129,7 @@ static int compare(const void *a, const void *b)
 
 static void raw_once(struct bench *bench)
 {
-    uint8_t request[REQUEST_BYTES] = {0};
-    store_le32(request, bench->size);
-    write_all(bench->fd, request, sizeof request);
-    CHECK(read_all(bench->fd, bench->memory, bench->size));
+    raw_socket_get(bench->fd, bench->memory, bench->size);
 }
 
 static void net_once(struct bench *bench)
@@ -254,7 +174,7 @@ static void measure(struct bench *bench, struct net *net, bool plain, uint32_t s
                     const char *name, double goal)
 {
     bench->size = size;
-    bench->fd = raw_connect(bench->raw_port);
+    bench->fd = raw_socket_connect(bench->raw_port);
     CHECK(net_peer_open(net, bench->address[plain ? 0 : 1], "server", 4, &bench->peer) == 0);
     const struct bench_pairs pairs =
         bench_pairs(&(struct bench_side){net_batch, bench}, &(struct bench_side){raw_batch, bench},
@@ -296,7 +216,7 @@ int main(int argc, char **argv)
     CHECK(net_cert_issue(directory, NET_ROLE_CLIENT, "client", directory, "client") == 0);
     servers[0] = net_start(true, bench.address[0], NET_ADDRESS_MAX);
     servers[1] = net_start(false, bench.address[1], NET_ADDRESS_MAX);
-    bench.raw_port = raw_start(&raw);
+    bench.raw_port = raw_socket_start(&raw);
     bench.memory = aligned_alloc(4096, NET_PAYLOAD_MAX);
     memset(bench.memory, 1, NET_PAYLOAD_MAX);
     bench.reactor = reactor_open("client");

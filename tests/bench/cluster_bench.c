@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an application sees of a running cluster, at the median:
+ *
+ *   get-1m, get-64k    a get through libshoal, plain data plane, one node, copies 1, the device a
+ *                      file in memory (/dev/shm); against a raw socket, 64 bytes there, the same back
+ *   commit-4-2-1m      a durable put of 1 MiB into ec 4+2, six nodes on one disk, plain; against six
+ *                      parallel durable writes of 256 KiB to six files there, plus one exchange on a
+ *                      raw socket: 1 MiB there, 64 bytes back. -tls: the same with mTLS, reported
+ *   idle-cpu           six nodes and their supervisor left alone for 60 s: share of one core
+ *
+ * Clusters are real processes, started with the `shoal` that is found in PATH. The two sides of a
+ * comparison take turns in small batches.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "raw_socket.h"
+
+#include "base/check.h"
+#include "shoal/shoal.h"
+
+#define MEMBERS 6u
+#define STRIPE_BYTES (1u << 20)
+#define SHARD_BYTES (STRIPE_BYTES / 4)
+#define FILE_BYTES (64u << 20)
+#define IDLE_SECONDS 60u
+
+static uint8_t *memory;
+static uint16_t raw_port;
+
+/* Runs a command of the shoal binary; what it prints is dropped unless it fails. */
+static void shoal_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void shoal_command(const char *format, ...)
+{
+    char command[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    int len = vsnprintf(command, sizeof command, format, arguments);
+    va_end(arguments);
+    CHECK(len > 0 && (size_t)len < sizeof command - 16);
+    strcat(command, " >/dev/null");
+    CHECK_MSG(system(command) == 0, "'%s' failed; is out/bin in PATH?", command);
+}
+
+static struct shoal *open_client(const char *directory)
+{
+    char path[256];
+    struct shoal *shoal = NULL;
+
+    snprintf(path, sizeof path, "%s/client.yaml", directory);
+    CHECK_MSG(shoal_open(path, NULL, &shoal) == 0, "%s", shoal_message());
+    return shoal;
+}
+
+/* ---- a batch of one operation, its median ---- */
+
+struct side {
+    void (*once)(struct side *side);
+    unsigned batch;
+    uint32_t size;
+    int socket;
+    struct shoal *shoal;
+    const char *pool;
+    unsigned number;
+    int files[MEMBERS];
+};
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a;
+    const double y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double run_batch(void *context)
+{
+    struct side *side = context;
+    double us[64];
+
+    CHECK(side->batch <= 64);
+    for (unsigned i = 0; i < side->batch; i++) {
+        const uint64_t start = bench_now_ns();
+        side->once(side);
+        us[i] = (double)(bench_now_ns() - start) / 1000;
+    }
+    qsort(us, side->batch, sizeof us[0], compare);
+    return us[side->batch / 2];
+}
+
+static void print(const char *name, struct side *ours, struct side *raw, double goal)
+{
+    const struct bench_pairs pairs = bench_pairs(
+        &(struct bench_side){run_batch, ours}, &(struct bench_side){run_batch, raw}, 31);
+
+    bench_print(&(struct bench_figure){.name = name,
+                                       .unit = "us",
+                                       .value = pairs.ours,
+                                       .baseline = pairs.raw,
+                                       .noise = pairs.noise,
+                                       .goal = goal});
+}
+
+/* ---- get ---- */
+
+static void get_once(struct side *side)
+{
+    char name[16];
+    size_t got = 0;
+
+    snprintf(name, sizeof name, "blob-%u", side->size);
+    CHECK_MSG(shoal_get(side->shoal, side->pool, name, memory, side->size, &got) == 0, "%s",
+              shoal_message());
+    CHECK(got == side->size);
+}
+
+static void raw_get_once(struct side *side)
+{
+    raw_socket_get(side->socket, memory, side->size);
+}
+
+static void measure_gets(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t size;
+    } cases[] = {{"get-1m", 1u << 20}, {"get-64k", 64u << 10}};
+    char directory[] = "/dev/shm/shoal-bench-XXXXXX";
+
+    CHECK(mkdtemp(directory) != NULL);
+    shoal_command("shoal up --dir %s/c --nodes 1 --size 256M --data-plane plain", directory);
+    shoal_command("shoal --config %s/c/client.yaml pool create one --copies 1", directory);
+    char path[64];
+    snprintf(path, sizeof path, "%s/c", directory);
+    struct shoal *shoal = open_client(path);
+    for (unsigned i = 0; i < 2; i++) {
+        struct side ours = {.once = get_once, .batch = 25, .size = cases[i].size,
+                            .shoal = shoal, .pool = "one"};
+        struct side raw = {.once = raw_get_once, .batch = 25, .size = cases[i].size,
+                           .socket = raw_socket_connect(raw_port)};
+        char name[16];
+        snprintf(name, sizeof name, "blob-%u", cases[i].size);
+        CHECK_MSG(shoal_put(shoal, "one", name, memory, cases[i].size) == 0, "%s",
+                  shoal_message());
+        print(cases[i].name, &ours, &raw, 1.35);
+        close(raw.socket);
+    }
+    shoal_close(shoal);
+    shoal_command("shoal down --dir %s/c --destroy", directory);
+    rmdir(directory);
+}
+
+/* ---- commit ---- */
+
+static void put_once(struct side *side)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "put-%u", side->number++ % 64);
+    memcpy(memory, &side->number, sizeof side->number);
+    CHECK_MSG(shoal_put(side->shoal, side->pool, name, memory, STRIPE_BYTES) == 0, "%s",
+              shoal_message());
+}
+
+struct raw_write {
+    int file;
+    off_t offset;
+};
+
+static void *raw_write_thread(void *arg)
+{
+    const struct raw_write *write = arg;
+
+    CHECK(pwrite(write->file, memory, SHARD_BYTES, write->offset) == (ssize_t)SHARD_BYTES);
+    CHECK(fdatasync(write->file) == 0);
+    return NULL;
+}
+
+static void raw_commit_once(struct side *side)
+{
+    pthread_t threads[MEMBERS];
+    struct raw_write writes[MEMBERS];
+    const off_t offset = (off_t)(side->number++ % (FILE_BYTES / SHARD_BYTES)) * SHARD_BYTES;
+
+    raw_socket_put(side->socket, memory, STRIPE_BYTES);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        writes[i] = (struct raw_write){side->files[i], offset};
+        CHECK(pthread_create(&threads[i], NULL, raw_write_thread, &writes[i]) == 0);
+    }
+    for (unsigned i = 0; i < MEMBERS; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* Allocated and written once, as the nodes' devices are. */
+static int open_raw_file(const char *directory, unsigned number)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/raw-%u", directory, number);
+    int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
+    CHECK_MSG(file >= 0, "cannot open %s with O_DIRECT", path);
+    CHECK(posix_fallocate(file, 0, FILE_BYTES) == 0);
+    for (off_t at = 0; at < (off_t)FILE_BYTES; at += STRIPE_BYTES)
+        CHECK(pwrite(file, memory, STRIPE_BYTES, at) == (ssize_t)STRIPE_BYTES);
+    CHECK(fsync(file) == 0);
+    return file;
+}
+
+static void measure_commit(const char *plane, const char *name, double goal)
+{
+    char directory[] = "/var/tmp/shoal-bench-XXXXXX";
+    char path[64];
+    struct side raw = {.once = raw_commit_once, .batch = 7};
+
+    CHECK(mkdtemp(directory) != NULL);
+    shoal_command("shoal up --dir %s/c --nodes 6 --size 256M --data-plane %s", directory, plane);
+    for (unsigned i = 0; i < MEMBERS; i++)
+        raw.files[i] = open_raw_file(directory, i);
+    snprintf(path, sizeof path, "%s/c", directory);
+    raw.socket = raw_socket_connect(raw_port);
+    struct side ours = {.once = put_once, .batch = 7, .shoal = open_client(path),
+                        .pool = "durable"};
+    print(name, &ours, &raw, goal);
+    shoal_close(ours.shoal);
+    close(raw.socket);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        close(raw.files[i]);
+        snprintf(path, sizeof path, "%s/raw-%u", directory, i);
+        unlink(path);
+    }
+    shoal_command("shoal down --dir %s/c --destroy", directory);
+    rmdir(directory);
+}
+
+/* ---- idle ---- */
+
+/* Clock ticks that the processes whose command line names @directory have used. */
+static uint64_t ticks_of(const char *directory)
+{
+    uint64_t ticks = 0;
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+
+    CHECK(processes != NULL);
+    while ((entry = readdir(processes)) != NULL) {
+        char path[300], line[4096] = "";
+        unsigned long user = 0, system_ticks = 0;
+        snprintf(path, sizeof path, "/proc/%s/cmdline", entry->d_name);
+        int file = open(path, O_RDONLY);
+        ssize_t len = file >= 0 ? read(file, line, sizeof line - 1) : 0;
+        if (file >= 0)
+            close(file);
+        if (len <= 0 || memmem(line, (size_t)len, directory, strlen(directory)) == NULL)
+            continue;
+        snprintf(path, sizeof path, "/proc/%s/stat", entry->d_name);
+        FILE *stat = fopen(path, "r");
+        if (stat == NULL)
+            continue;
+        if (fscanf(stat, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+                   &system_ticks) == 2)
+            ticks += user + system_ticks;
+        fclose(stat);
+    }
+    closedir(processes);
+    return ticks;
+}
+
+static void measure_idle(void)
+{
+    char directory[] = "/var/tmp/shoal-bench-XXXXXX";
+
+    CHECK(mkdtemp(directory) != NULL);
+    shoal_command("shoal up --dir %s/c --nodes 6 --size 64M", directory);
+    sleep(5); /* what starting leaves to be done */
+    const uint64_t before = ticks_of(directory);
+    CHECK_MSG(before > 0, "no process of the cluster in %s was found", directory);
+    sleep(IDLE_SECONDS);
+    const uint64_t used = ticks_of(directory) - before;
+    bench_print(&(struct bench_figure){
+        .name = "idle-cpu",
+        .unit = "% of a core",
+        .value = (double)used * 100 / (double)sysconf(_SC_CLK_TCK) / IDLE_SECONDS,
+        .goal = 2});
+    shoal_command("shoal down --dir %s/c --destroy", directory);
+    rmdir(directory);
+}
+
+int main(int argc, char **argv)
+{
+    pid_t raw;
+
+    bench_start(argc, argv, "Gets, commits and idleness of a cluster of processes.");
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    memory = aligned_alloc(4096, RAW_PAYLOAD_MAX);
+    CHECK(memory != NULL);
+    memset(memory, 1, RAW_PAYLOAD_MAX);
+    raw_port = raw_socket_start(&raw);
+    measure_gets();
+    measure_commit("plain", "commit-4-2-1m", 1.4);
+    measure_commit("tls", "commit-4-2-1m-tls", 0);
+    measure_idle();
+    kill(raw, SIGKILL);
+    waitpid(raw, NULL, 0);
+    free(memory);
+    return 0;
+}
