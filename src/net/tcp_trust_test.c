@@ -213,18 +213,14 @@ static void *serve_newer_thread(void *arg)
 
 static void newer_server(struct rig *rig)
 {
-    struct proxy borrowed;
-    /* A proxy's listening socket, without the proxy. */
-    proxy_start(&borrowed, net_listener_address(rig->listener));
-    borrowed.stop = true;
-    pthread_join(borrowed.thread, NULL);
-    struct version_case one = {.listen_fd = borrowed.listen_fd};
+    char address[NET_ADDRESS_MAX];
+    struct version_case one = {.listen_fd = raw_listen(address, sizeof address)};
     pthread_t thread;
     RIG_ASSERT_EQUAL(rig, pthread_create(&thread, NULL, serve_newer_thread, &one), 0);
-    RIG_ASSERT_EQUAL(rig, test_call_from(rig, rig->client_net, borrowed.address, NULL),
+    RIG_ASSERT_EQUAL(rig, test_call_from(rig, rig->client_net, address, NULL),
                      SHOAL_E_VERSION);
     pthread_join(thread, NULL);
-    close(borrowed.listen_fd);
+    close(one.listen_fd);
 }
 
 static void a_server_of_another_version_is_a_version_error(void **state)
@@ -258,6 +254,17 @@ static void flipped(struct rig *rig)
         int error = rig_call_payload(rig, RIG_SOURCE, len, 3000, NULL, 0, &room, 1, NULL);
         RIG_ASSERT_EQUAL(rig, error, SHOAL_E_CONNECTION);
     }
+    /* In what a handler pulls: it is told so itself. */
+    do {
+        fiber_sleep(20 * RIG_MS);
+    } while (rig_call(rig, RIG_ECHO, 0, 3000, NULL, NULL) != 0);
+    proxy_set(&proxy, PROXY_FLIP, false, 20000);
+    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SINK, 0, 3000, &room, 1, NULL, 0, NULL),
+                     SHOAL_E_CONNECTION);
+    while (rig->handlers_running > 0)
+        fiber_sleep(RIG_MS);
+    RIG_ASSERT_EQUAL(rig, rig->last_pull,
+                     rig->backend == RIG_TCP_PLAIN ? SHOAL_E_CORRUPT : SHOAL_E_CONNECTION);
     net_peer_close(rig->peer);
     rig->peer = direct;
     proxy_stop(&proxy);

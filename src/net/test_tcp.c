@@ -186,18 +186,23 @@ void proxy_set(struct proxy *proxy, enum proxy_fault fault, bool to_client, long
     proxy->fault = (int)fault;
 }
 
-void proxy_start(struct proxy *proxy, const char *target)
+int raw_listen(char *address, size_t room)
 {
-    memset(proxy, 0, sizeof *proxy);
     struct sockaddr_in any = {.sin_family = AF_INET};
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t len = sizeof any;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(fd, (struct sockaddr *)&any, sizeof any) == 0 && listen(fd, 8) == 0 &&
+          getsockname(fd, (struct sockaddr *)&any, &len) == 0);
+    snprintf(address, room, "127.0.0.1:%u", ntohs(any.sin_port));
+    return fd;
+}
+
+void proxy_start(struct proxy *proxy, const char *target)
+{
+    memset(proxy, 0, sizeof *proxy);
     proxy->target_port = port_of(target);
-    proxy->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(bind(proxy->listen_fd, (struct sockaddr *)&any, sizeof any) == 0 &&
-          listen(proxy->listen_fd, 8) == 0 &&
-          getsockname(proxy->listen_fd, (struct sockaddr *)&any, &len) == 0);
-    snprintf(proxy->address, sizeof proxy->address, "127.0.0.1:%u", ntohs(any.sin_port));
+    proxy->listen_fd = raw_listen(proxy->address, sizeof proxy->address);
     CHECK(pthread_create(&proxy->thread, NULL, proxy_run, proxy) == 0);
 }
 
@@ -277,6 +282,22 @@ int raw_send(struct raw *raw, struct tcp_frame *frame, const void *header)
     if (error == 0)
         error = tls_write(raw->tls, header, frame->header_len);
     return error != 0 ? error : raw_flush(raw);
+}
+
+int raw_send_payload(struct raw *raw, const void *payload, size_t len)
+{
+    const uint8_t *at = payload;
+    while (len > 0) {
+        size_t piece = len < 16384 ? len : 16384;
+        int error = tls_write(raw->tls, at, piece);
+        if (error == 0)
+            error = raw_flush(raw);
+        if (error != 0)
+            return error;
+        at += piece;
+        len -= piece;
+    }
+    return 0;
 }
 
 static int raw_read(struct raw *raw, uint8_t *to, size_t len)

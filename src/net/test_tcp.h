@@ -57,10 +57,13 @@ struct raw {
 };
 
 int raw_socket(const char *address);
+/* A listening socket on a free port. */
+int raw_listen(char *address, size_t room);
 /* TLS on a connected socket; 0 or an error. */
 int raw_open(struct raw *raw, int fd, const char *stem, bool server);
 void raw_close(struct raw *raw);
 int raw_send(struct raw *raw, struct tcp_frame *frame, const void *header);
+int raw_send_payload(struct raw *raw, const void *payload, size_t len);
 int raw_receive(struct raw *raw, struct tcp_frame *frame, uint8_t *header);
 int raw_hello(struct raw *raw, uint8_t version_min, uint8_t version_max);
 
