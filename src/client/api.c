@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "base/value.h"
 #include "client/handle.h"
 
 _Static_assert(sizeof(struct shoal_key) == sizeof(struct blob_key), "keys are the same bytes");
@@ -27,14 +28,17 @@ void shoal_version_print(const struct shoal_version *version, char *out, size_t 
 
 int shoal_version_parse(const char *text, struct shoal_version *version)
 {
-    unsigned long long epoch, counter;
-    unsigned incarnation;
+    char part[3][24];
+    uint64_t number[3];
     int end = 0;
-    if (sscanf(text, "%llu.%u.%llu%n", &epoch, &incarnation, &counter, &end) != 3 ||
-        text[end] != 0)
+    /* In pieces: sscanf() says nothing of a number that is too large. */
+    if (sscanf(text, "%23[0-9].%23[0-9].%23[0-9]%n", part[0], part[1], part[2], &end) != 3 ||
+        text[end] != 0 || value_parse_u64(part[0], &number[0]) != 0 ||
+        value_parse_u64(part[1], &number[1]) != 0 || value_parse_u64(part[2], &number[2]) != 0 ||
+        number[1] > UINT32_MAX)
         return shoal_fail(SHOAL_E_INVALID, "'%s' is no version, which look like 3.1.42", text);
     *version = (struct shoal_version){
-        .epoch = epoch, .incarnation = incarnation, .counter = counter};
+        .epoch = number[0], .incarnation = (uint32_t)number[1], .counter = number[2]};
     return 0;
 }
 
@@ -217,7 +221,7 @@ static int explain(const struct shoal_request *request)
     if (name == NULL) {
         key[0] = '@';
         for (unsigned i = 0; i < SHOAL_KEY_BYTES; i++)
-            snprintf(key + 1 + 2 * i, 3, "%02x", request->key.bytes[i]);
+            snprintf(key + 1 + (size_t)2 * i, 3, "%02x", request->key.bytes[i]);
         name = key;
     }
     if (request->op == SHOAL_OP_EXISTS)

@@ -49,7 +49,7 @@ int client_create(struct reactor *reactor, struct net *net, const struct client_
 
     client->seeds = calloc(config->seeds_count, sizeof *client->seeds);
     /* Reconstruction needs the k pieces read and at most as many made. */
-    client->scratch_bytes = 2 * (size_t)client->config.stripe_max + 2u * BLOB_SET_MAX * 4096u;
+    client->scratch_bytes = 2 * (size_t)client->config.stripe_max + (size_t)2 * BLOB_SET_MAX * 4096;
     size_t scratch_bytes = client->scratch_bytes * client->config.buffers;
     client->scratch = mmap(NULL, scratch_bytes, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -140,7 +140,7 @@ static int write_committed(struct writer *writer)
         chunk_begin(writer, CHECKPOINT_COMMITTED, engine->journal.next_seq - 1);
         writer->chunk.start = (struct checkpoint_place){key.partition, key.hash};
         for (unsigned walked = 0; key.partition < partitions && walked < WALK_MAX; walked++) {
-            if (writer->used + INDEX_TABLE_MAX * CHECKPOINT_COMMITTED_BYTES >
+            if (writer->used + (size_t)INDEX_TABLE_MAX * CHECKPOINT_COMMITTED_BYTES >
                 CHECKPOINT_CHUNK_BYTES)
                 break;
             add_table(writer, items, index_walk_table(&engine->index, &key, items, NULL, &next));
