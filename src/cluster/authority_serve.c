@@ -69,8 +69,8 @@ struct enroll {
 static int apply_enroll(struct cluster_map *map, void *arg)
 {
     struct enroll *enroll = arg;
-    return map_change_node_up(map, enroll->name, &enroll->incarnation, enroll->ask->targets,
-                              enroll->ask->targets_count);
+    return map_change_node_up(map, enroll->name, enroll->ask->process, &enroll->incarnation,
+                              enroll->ask->targets, enroll->ask->targets_count);
 }
 
 static void serve_enroll(struct authority *a, struct net_request *request,
@@ -92,6 +92,8 @@ static void serve_enroll(struct authority *a, struct net_request *request,
     if (error == 0) {
         memcpy(enroll.name, ask.node, ask.node_len);
         error = authority_apply(a, apply_enroll, &enroll, false);
+        if (error == SHOAL_E_EXISTS)
+            error = 0;
     }
     if (error != 0) {
         answer(a, request, head, error);

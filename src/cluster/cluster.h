@@ -46,6 +46,7 @@ struct map_node {
     char management[CLUSTER_ADDRESS_MAX];  /* metrics, administration */
     uint32_t domain;                       /* failure domain */
     uint32_t incarnation;                  /* of the process that serves; 0: none yet */
+    uint64_t process;                      /* by which that process enrolled */
     bool up;
 };
 
@@ -175,8 +176,9 @@ uint64_t cluster_map_unwritable_partitions(const struct cluster_map *map);
 int map_change_node_add(struct cluster_map *map, const struct map_node *node);
 int map_change_node_addresses(struct cluster_map *map, const struct map_node *node);
 int map_change_target_add(struct cluster_map *map, uint32_t id, const char *node, uint32_t weight);
-int map_change_node_up(struct cluster_map *map, const char *node, uint32_t *incarnation,
-                       const struct wire_item_enroll_target *targets, unsigned count);
+int map_change_node_up(struct cluster_map *map, const char *node, uint64_t process,
+                       uint32_t *incarnation, const struct wire_item_enroll_target *targets,
+                       unsigned count);
 int map_change_node_down(struct cluster_map *map, const char *node);
 int map_change_target_failed(struct cluster_map *map, uint32_t target, uint32_t incarnation);
 int map_change_target_clean(struct cluster_map *map, uint32_t target, uint32_t incarnation,

@@ -114,8 +114,9 @@ static void target_return(struct map_target *target, uint8_t flags)
  * A clean target that was merely absent is clean at once: R5 let nothing be written without it. An
  * empty one that never was in an epoch (the first start of a cluster) has lost nothing.
  */
-int map_change_node_up(struct cluster_map *map, const char *name, uint32_t *incarnation,
-                       const struct wire_item_enroll_target *targets, unsigned count)
+int map_change_node_up(struct cluster_map *map, const char *name, uint64_t process,
+                       uint32_t *incarnation, const struct wire_item_enroll_target *targets,
+                       unsigned count)
 {
     struct map_node *node = find_node(map, name);
     if (node == NULL)
@@ -125,8 +126,13 @@ int map_change_node_up(struct cluster_map *map, const char *name, uint32_t *inca
         if (target == NULL || &map->nodes[target->node] != node)
             return SHOAL_E_INVALID;
     }
+    if (node->up && node->process == process && process != 0) {
+        *incarnation = node->incarnation; /* the same enrolment, heard twice */
+        return SHOAL_E_EXISTS;
+    }
     bool first = node->incarnation == 0;
     node->up = true;
+    node->process = process;
     node->incarnation = map->next_incarnation++;
     *incarnation = node->incarnation;
     for (uint32_t i = 0; i < map->targets_count; i++)

@@ -23,6 +23,7 @@ static void node_encode(struct encoder *out, const struct map_node *node)
     encode_string(out, node->management);
     encode_u32(out, node->domain);
     encode_u32(out, node->incarnation);
+    encode_u64(out, node->process);
     encode_bool(out, node->up);
 }
 
@@ -34,6 +35,7 @@ static void node_decode(struct decoder *in, struct map_node *node)
     decode_string(in, node->management, sizeof node->management);
     node->domain = decode_u32(in);
     node->incarnation = decode_u32(in);
+    node->process = decode_u64(in);
     node->up = decode_bool(in);
 }
 
@@ -122,7 +124,7 @@ static void fields_encode(struct encoder *out, const struct cluster_map *map)
 size_t cluster_map_encoded_size(const struct cluster_map *map)
 {
     size_t names = CLUSTER_NAME_MAX + 2;
-    size_t node = names + (size_t)3 * (CLUSTER_ADDRESS_MAX + 2) + 16;
+    size_t node = names + (size_t)3 * (CLUSTER_ADDRESS_MAX + 2) + 24;
     size_t pool = names + CLUSTER_POOL_USERS_MAX * names + 32;
     size_t target = 16;
     return MAP_HEAD_BYTES + 64 + map->nodes_count * node + map->targets_count * target +

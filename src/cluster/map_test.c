@@ -22,7 +22,7 @@ static void all_up(struct cluster_map *map)
             if (map->targets[t].node == i)
                 targets[count++] = (struct wire_item_enroll_target){.target = map->targets[t].id};
         assert_int_equal(
-            map_change_node_up(map, map->nodes[i].name, &incarnation, targets, count), 0);
+            map_change_node_up(map, map->nodes[i].name, 0, &incarnation, targets, count), 0);
     }
 }
 
@@ -46,7 +46,7 @@ static void up(struct cluster_map *map, const char *name, uint32_t target, uint8
 {
     uint32_t incarnation;
     struct wire_item_enroll_target item = {target, flags};
-    assert_int_equal(map_change_node_up(map, name, &incarnation, &item, 1), 0);
+    assert_int_equal(map_change_node_up(map, name, 0, &incarnation, &item, 1), 0);
     assert_int_equal(map_change_publish(map), 0);
 }
 
@@ -281,7 +281,7 @@ static void every_set_keeps_k_clean_members_whatever_happens(void **state)
             if (prng_chance(&prng, 1, 2))
                 (void)map_change_node_down(map, map->nodes[n].name);
             else
-                (void)map_change_node_up(map, map->nodes[n].name, &incarnation, &item, 1);
+                (void)map_change_node_up(map, map->nodes[n].name, 0, &incarnation, &item, 1);
             if (prng_chance(&prng, 1, 3))
                 (void)map_change_target_clean(map, n, map->nodes[n].incarnation, map->epoch);
             assert_int_equal(map_change_publish(map), 0);
