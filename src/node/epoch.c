@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Maps: how a node comes by newer ones, and what a new epoch does to what is under way (R1, R2, R6).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/node_private.h"
+#include "shoal/error.h"
+
+#define FETCH_ROOM (1u << 20)
+
+/* ---- what the map says ---- */
+
+bool node_pool_view(const struct node *node, uint32_t id, struct pool_view *view)
+{
+    const struct map_pool *pool = node->map == NULL ? NULL : cluster_map_pool(node->map, id);
+    if (pool == NULL)
+        return false;
+    *view = (struct pool_view){
+        .id = pool->id,
+        .k = pool->k,
+        .m = pool->m,
+        .cache = pool->cache,
+        .ttl_s = pool->ttl_s,
+        .quota_bytes = pool->quota_bytes,
+        .stripe_size = pool->stripe_size,
+        .copies_below = pool->copies_below,
+    };
+    return true;
+}
+
+static void members_fill(const struct cluster_map *map, const struct map_pool *pool,
+                         uint32_t partition, struct members *out)
+{
+    struct target_set set;
+    cluster_map_partition_set(map, pool, partition, &set);
+    *out = (struct members){
+        .epoch = map->epoch,
+        .width = set.width,
+        .primary = set.primary,
+        .clean = set.clean,
+        .present = set.present,
+        .learners = set.learners,
+        .taking = (uint16_t)(set.clean | set.learners),
+        .writable = target_set_writable(&set, pool),
+    };
+    for (unsigned i = 0; i < set.width; i++) {
+        const struct map_target *target = set.targets[i];
+        const struct map_node *node = &map->nodes[target->node];
+        out->at[i] = (struct member){target->id, target->node, node->incarnation,
+                                     target->up && node->up, target->lost};
+    }
+}
+
+bool node_members(const struct node *node, uint32_t pool, uint32_t partition,
+                  struct members *members)
+{
+    const struct map_pool *p = node->map == NULL ? NULL : cluster_map_pool(node->map, pool);
+    if (p == NULL)
+        return false;
+    members_fill(node->map, p, partition, members);
+    return true;
+}
+
+bool node_members_of(const struct node *node, const struct blob_id *id, struct members *members)
+{
+    return node->map != NULL && node_members(node, id->pool, node_partition(node, id), members);
+}
+
+int members_position(const struct members *members, uint32_t target)
+{
+    for (unsigned i = 0; i < members->width; i++)
+        if (members->at[i].target == target)
+            return (int)i;
+    return -1;
+}
+
+bool target_is_primary(const struct target *t, const struct members *members)
+{
+    return members->primary >= 0 && members->at[members->primary].target == t->id && t->serving;
+}
+
+uint8_t *target_slot(const struct target *t, uint32_t pool, uint32_t partition)
+{
+    pool &= ~BLOB_POOL_UPLOADS;
+    for (unsigned i = 0; i < t->slots_count; i++)
+        if (t->slots[i].pool == pool)
+            return &t->slots[i].flags[partition];
+    return NULL;
+}
+
+int target_primary_check(const struct target *t, const struct blob_id *id)
+{
+    if (!t->serving)
+        return SHOAL_E_NOT_SERVING;
+    const uint8_t *slot = target_slot(t, id->pool, node_partition(t->node, id));
+    if (slot == NULL)
+        return SHOAL_E_NO_POOL;
+    if ((*slot & SLOT_MINE) == 0)
+        return SHOAL_E_NOT_PRIMARY;
+    return (*slot & SLOT_SETTLED) != 0 ? 0 : SHOAL_E_NOT_SERVING;
+}
+
+/* ---- adopting ---- */
+
+static const uint8_t *old_flags(const struct slots *old, unsigned count, uint32_t pool)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (old[i].pool == pool)
+            return old[i].flags;
+    return NULL;
+}
+
+static bool same_primary(const struct members *a, const struct members *b)
+{
+    if (a->primary < 0 || b->primary < 0)
+        return false;
+    const struct member *was = &a->at[a->primary], *is = &b->at[b->primary];
+    return was->target == is->target && was->incarnation == is->incarnation;
+}
+
+/* What is left of a slot's flags under the next map. */
+static uint8_t slot_flags(const struct target *t, const struct cluster_map *old,
+                          const struct map_pool *pool, uint32_t partition, uint8_t before)
+{
+    struct members now, was;
+    uint8_t flags = 0;
+    members_fill(t->node->map, pool, partition, &now);
+    const struct map_pool *old_pool = old == NULL ? NULL : cluster_map_pool(old, pool->id);
+    bool same = false;
+    if (old_pool != NULL) {
+        members_fill(old, old_pool, partition, &was);
+        same = same_primary(&was, &now);
+    }
+    if (target_is_primary(t, &now)) {
+        flags |= SLOT_MINE;
+        /* R6: an epoch that was skipped could have had another primary. */
+        if (same && t->node->map->epoch == old->epoch + 1)
+            flags |= before & SLOT_SETTLED;
+    }
+    if (same)
+        flags |= before & SLOT_LEARNED;
+    return flags;
+}
+
+static void slots_update(struct target *t, const struct cluster_map *old)
+{
+    const struct cluster_map *map = t->node->map;
+    uint32_t partitions = 1u << map->partition_bits;
+    struct slots *slots = calloc(map->pools_count + 1u, sizeof *slots);
+    CHECK(slots != NULL);
+    t->unsettled = 0;
+    for (uint32_t i = 0; i < map->pools_count; i++) {
+        const uint8_t *before = old_flags(t->slots, t->slots_count, map->pools[i].id);
+        slots[i].pool = map->pools[i].id;
+        slots[i].flags = calloc(partitions, 1);
+        CHECK(slots[i].flags != NULL);
+        for (uint32_t p = 0; p < partitions; p++) {
+            uint8_t flags = slot_flags(t, old, &map->pools[i], p, before == NULL ? 0 : before[p]);
+            slots[i].flags[p] = flags;
+            t->unsettled += (flags & (SLOT_MINE | SLOT_SETTLED)) == SLOT_MINE;
+        }
+    }
+    for (unsigned i = 0; i < t->slots_count; i++)
+        free(t->slots[i].flags);
+    free(t->slots);
+    t->slots = slots;
+    t->slots_count = map->pools_count;
+}
+
+static void target_update(struct target *t, const struct cluster_map *old)
+{
+    struct node *node = t->node;
+    const struct cluster_map *map = node->map;
+    const struct map_target *mine = cluster_map_target(map, t->id);
+    bool was_serving = t->serving;
+    t->serving = node->serving && mine != NULL && mine->up && mine->node == node->self &&
+                 !t->failed && !node->stopping;
+    t->state = mine == NULL ? TARGET_OUT : mine->state;
+    t->lost = mine != NULL && mine->lost;
+    if (!t->serving || t->state != TARGET_LEARNER)
+        t->learner_since = 0;
+    else if (t->learner_since == 0)
+        t->learner_since = map->epoch;
+    if (t->serving && !was_serving)
+        t->window.since_epoch = map->epoch;
+    if (map->targets_count > t->low_water_count) {
+        t->low_water = realloc(t->low_water, map->targets_count * sizeof *t->low_water);
+        CHECK(t->low_water != NULL);
+        memset(t->low_water + t->low_water_count, 0,
+               (map->targets_count - t->low_water_count) * sizeof *t->low_water);
+        t->low_water_count = map->targets_count;
+    }
+    slots_update(t, old);
+    objects_slot_lost(t);
+    fiber_queue_wake_all(&t->settle_wake);
+    fiber_queue_wake_all(&t->learn_wake);
+}
+
+/* Where this node stands in the map; another incarnation there means to enrol again. */
+static void node_update(struct node *node)
+{
+    const struct cluster_map *map = node->map;
+    const struct map_node *mine = cluster_map_node_named(map, node->config.name);
+    node->serving = false;
+    if (mine == NULL)
+        return;
+    node->self = (uint32_t)(mine - map->nodes);
+    node->serving = node->incarnation != 0 && mine->up && mine->incarnation == node->incarnation;
+    if (node->incarnation != 0 && mine->incarnation > node->incarnation) {
+        LOG_WARN("epoch %llu names another incarnation of %s: enrolling again",
+                 (unsigned long long)map->epoch, node->config.name);
+        node->incarnation = 0;
+        fiber_queue_wake_all(&node->stop_wake);
+    }
+}
+
+static int save_map(struct node *node, const struct cluster_map *map)
+{
+    if (node->config.store.save == NULL)
+        return 0;
+    size_t room = cluster_map_encoded_size(map);
+    void *bytes = malloc(room);
+    if (bytes == NULL)
+        return SHOAL_E_NO_MEMORY;
+    int error = node->config.store.save(node->config.store.ctx, bytes,
+                                        cluster_map_encode(map, bytes, room));
+    free(bytes);
+    return error;
+}
+
+/* The map is in use from here on; nothing in this function blocks. */
+static void use_map(struct node *node, struct cluster_map *map)
+{
+    struct cluster_map *old = node->map;
+    node->map = map;
+    node_update(node);
+    for (unsigned i = 0; i < node->targets_count; i++)
+        target_update(&node->targets[i], old);
+    cluster_map_free(old);
+    fiber_queue_wake_all(&node->adopted);
+    LOG_INFO("epoch %llu%s", (unsigned long long)map->epoch, node->serving ? "" : ", not serving");
+}
+
+int node_adopt(struct node *node, struct cluster_map *map)
+{
+    int error = 0;
+    fiber_mutex_lock(&node->adopting);
+    if (node->map != NULL && memcmp(map->cluster, node->map->cluster, sizeof map->cluster) != 0) {
+        LOG_ERROR("a map of another cluster was refused");
+        error = SHOAL_E_INVALID;
+    } else if (node->map != NULL && map->epoch <= node->map->epoch) {
+        cluster_map_free(map);
+        fiber_mutex_unlock(&node->adopting);
+        return 0;
+    }
+    if (error == 0)
+        error = cluster_map_place(map);
+    if (error == 0)
+        error = save_map(node, map);
+    if (error == 0) {
+        use_map(node, map);
+        node_peers_update(node);
+    } else {
+        LOG_ERROR("epoch %llu could not be adopted: %s", (unsigned long long)map->epoch,
+                  shoal_error_text(error));
+        cluster_map_free(map);
+    }
+    fiber_mutex_unlock(&node->adopting);
+    return error;
+}
+
+/* ---- fetching ---- */
+
+void node_want_epoch(struct node *node, uint64_t epoch)
+{
+    if (epoch > node->wanted_epoch)
+        node->wanted_epoch = epoch;
+    fiber_queue_wake_all(&node->map_wake);
+}
+
+bool node_wait_epoch(struct node *node, uint64_t epoch, uint64_t deadline_ns)
+{
+    while (node->map == NULL || node->map->epoch < epoch)
+        if (node->stopping || !fiber_queue_wait_until(&node->adopted, deadline_ns))
+            return node->map != NULL && node->map->epoch >= epoch;
+    return true;
+}
+
+static int fetch_from_peer(struct node *node, uint32_t index, void *bytes, size_t *len)
+{
+    struct peer *peer = node_peer(node, index);
+    if (peer == NULL || index == node->self)
+        return SHOAL_E_CONNECTION;
+    uint8_t header[256];
+    struct blob_request_id none = {0, 0};
+    struct wire_head head = node_head(node, WIRE_map_get, WIRE_NO_TARGET, none);
+    struct wire_map_get ask = {.have_epoch = node->map->epoch};
+    struct iovec room = {bytes, *len};
+    struct net_call call = {
+        .header = header,
+        .header_len = wire_map_get_encode(header, sizeof header, &head, &ask),
+        .reply_payload = &room,
+        .reply_payload_count = 1,
+        .deadline_ns = node_now(node) + NODE_S,
+        .reply_header = header,
+        .reply_header_len = sizeof header,
+    };
+    int error = net_call(peer->net, &call);
+    *len = call.reply_payload_len;
+    return error;
+}
+
+static int adopt_bytes(struct node *node, const void *bytes, size_t len)
+{
+    struct cluster_map *map = NULL;
+    int error = len == 0 ? 0 : cluster_map_decode(bytes, len, &map);
+    return map == NULL ? error : node_adopt(node, map);
+}
+
+/* The authority first; when it does not answer, whoever of the nodes has the map. */
+static void fetch(struct node *node, size_t room)
+{
+    uint64_t have = node->map == NULL ? 0 : node->map->epoch;
+    void *bytes = malloc(room);
+    size_t len = 0;
+    if (bytes == NULL)
+        return;
+    int error = node->config.authority.ops->fetch(node->config.authority.ctx, have, bytes, room,
+                                                  &len);
+    if (error == 0)
+        error = adopt_bytes(node, bytes, len);
+    uint32_t nodes = node->map == NULL ? 0 : node->map->nodes_count;
+    for (uint32_t i = 1; i < nodes && node->map->epoch < node->wanted_epoch; i++) {
+        if (node->stopping)
+            break;
+        len = room;
+        if (fetch_from_peer(node, (node->self + i) % nodes, bytes, &len) == 0)
+            adopt_bytes(node, bytes, len);
+    }
+    free(bytes);
+    if (error == SHOAL_E_TOO_LARGE && room < CLUSTER_MAP_ENCODED_MAX)
+        fetch(node, CLUSTER_MAP_ENCODED_MAX);
+}
+
+void node_keeper(void *arg)
+{
+    struct node *node = arg;
+    while (!node->stopping) {
+        uint64_t have = node->map == NULL ? 0 : node->map->epoch;
+        if (node->wanted_epoch <= have) {
+            fiber_queue_wait(&node->map_wake);
+            continue;
+        }
+        fetch(node, FETCH_ROOM);
+        if ((node->map == NULL ? 0 : node->map->epoch) < node->wanted_epoch)
+            node_pause(node, NODE_RETRY_NS);
+    }
+    fiber_group_done(&node->running);
+}
+
+/* ---- enrolling, and being alive ---- */
+
+static int enroll(struct node *node)
+{
+    struct wire_enroll ask = {.node_len = (uint16_t)strlen(node->config.name)};
+    struct wire_enroll_reply reply;
+    memcpy(ask.node, node->config.name, ask.node_len);
+    ask.have_epoch = node->map == NULL ? 0 : node->map->epoch;
+    ask.process = prng_next(reactor_prng(node->reactor));
+    for (unsigned i = 0; i < node->targets_count; i++) {
+        const struct target *t = &node->targets[i];
+        if (t->failed)
+            continue;
+        uint8_t flags = (uint8_t)((t->stale ? WIRE_ENROLL_STALE : 0) |
+                                  (t->empty ? WIRE_ENROLL_EMPTY : 0));
+        ask.targets[ask.targets_count++] = (struct wire_item_enroll_target){t->id, flags};
+    }
+    int error = SHOAL_E_TIMEOUT;
+    while (!node->stopping) {
+        error = node->config.authority.ops->enroll(node->config.authority.ctx, &ask, &reply);
+        if (error == 0)
+            break;
+        LOG_WARN("%s could not enrol: %s", node->config.name, shoal_error_text(error));
+        node_pause(node, node->config.heartbeat_ns);
+    }
+    if (error != 0)
+        return error;
+    /* It says once that it lost memory: what it learns from here on it has. */
+    for (unsigned i = 0; i < node->targets_count; i++)
+        node->targets[i].stale = node->targets[i].empty = false;
+    node->incarnation = reply.incarnation;
+    node_want_epoch(node, reply.epoch);
+    /* The map may be here already, adopted under the name of nobody. */
+    if (node->map != NULL && node->map->epoch >= reply.epoch) {
+        node_update(node);
+        for (unsigned i = 0; i < node->targets_count; i++)
+            target_update(&node->targets[i], NULL);
+    }
+    return 0;
+}
+
+static void beat(struct node *node)
+{
+    struct wire_heartbeat ask = {.node_len = (uint16_t)strlen(node->config.name)};
+    struct wire_heartbeat_reply reply;
+    memcpy(ask.node, node->config.name, ask.node_len);
+    ask.incarnation = node->incarnation;
+    ask.epoch = node->map == NULL ? 0 : node->map->epoch;
+    for (unsigned i = 0; i < node->targets_count; i++) {
+        struct target *t = &node->targets[i];
+        if (!t->failed && engine_stopped(t->engine)) {
+            LOG_ERROR("target %u has stopped: its device failed", t->id);
+            t->failed = true;
+            t->serving = false;
+        }
+        if (t->failed)
+            ask.failed[ask.failed_count++] = (struct wire_item_enroll_target){.target = t->id};
+    }
+    int error = node->config.authority.ops->heartbeat(node->config.authority.ctx, &ask, &reply);
+    if (error == 0)
+        node_want_epoch(node, reply.epoch);
+}
+
+void node_heartbeat(void *arg)
+{
+    struct node *node = arg;
+    while (!node->stopping) {
+        if (node->incarnation == 0)
+            enroll(node);
+        else
+            beat(node);
+        if (node->incarnation != 0)
+            node_pause(node, node->config.heartbeat_ns);
+    }
+    fiber_group_done(&node->running);
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fetching one piece from the others and installing it here: what a learner lacks, what a drive
+ * damaged, what settling found missing (R28). Markers and tombstones need no bytes; a copy is one
+ * read; a shard is computed from any k others.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/node_private.h"
+#include "shoal/error.h"
+
+struct damaged {
+    struct list_node node;
+    struct blob_id id;
+    struct blob_version version;
+    unsigned tries;
+};
+
+#define DAMAGED_MAX 4096u
+
+static int fetch_call(struct target *t, const struct member *to, const struct blob_id *id,
+                      const struct blob_version *version, uint32_t len, void *buffer,
+                      struct blob_desc *desc)
+{
+    struct node *node = t->node;
+    uint8_t header[2048];
+    struct wire_fetch ask = {.id = *id, .version = *version, .len = len};
+    struct wire_fetch_reply reply;
+    struct blob_request_id none = {0, 0};
+    struct wire_head head = node_head(node, WIRE_fetch, to->target, none);
+    struct member_call call = {
+        .header = header,
+        .header_room = sizeof header,
+        .header_len = wire_fetch_encode(header, sizeof header, &head, &ask),
+        .reply_payload = {buffer, len},
+        .deadline_ns = node_now(node) + node->config.call_ns,
+    };
+    int error = node_call(node, to, &call);
+    if (error == 0)
+        error = wire_fetch_reply_decode(&call.in, &reply);
+    if (error != 0)
+        return error;
+    if (len > 0 && call.reply_payload.iov_len != MIN(len, reply.desc.shard_len))
+        return SHOAL_E_CORRUPT;
+    *desc = reply.desc;
+    return 0;
+}
+
+/*
+ * Any description of this version but a marker's, which knows no layout: all but position, form and
+ * shard_len is the same everywhere.
+ */
+static int fetch_desc(struct target *t, const struct members *set, const struct blob_id *id,
+                      const struct blob_version *version, struct blob_desc *desc)
+{
+    int worst = SHOAL_E_UNAVAILABLE;
+    for (unsigned i = 0; i < set->width; i++) {
+        if ((set->present >> i & 1) == 0 || set->at[i].target == t->id)
+            continue;
+        int error = fetch_call(t, &set->at[i], id, version, 0, NULL, desc);
+        if (error == 0 && desc->form != BLOB_MARKER)
+            return 0;
+        if (error == SHOAL_E_CHANGED)
+            worst = error;
+    }
+    return worst;
+}
+
+/* A copy: from the first member that holds one. */
+static int fetch_copy(struct target *t, const struct members *set, const struct blob_desc *desc,
+                      void *buffer)
+{
+    int worst = SHOAL_E_UNAVAILABLE;
+    for (unsigned i = 0; i <= desc->m && i < set->width; i++) {
+        struct blob_desc theirs;
+        if ((set->present >> i & 1) == 0 || set->at[i].target == t->id)
+            continue;
+        int error = fetch_call(t, &set->at[i], &desc->id, &desc->version, desc->stripe_len, buffer,
+                               &theirs);
+        if (error == 0 && theirs.form == BLOB_BYTES)
+            return 0;
+        if (error == SHOAL_E_CHANGED)
+            worst = error;
+    }
+    return worst;
+}
+
+/* A shard: from k others, by the code. @buffer has room for the whole stripe and its parity. */
+static int fetch_shard(struct target *t, const struct members *set, const struct blob_desc *desc,
+                       unsigned position, uint8_t *buffer)
+{
+    struct ec_layout layout;
+    uint8_t *shards[EC_MEMBERS_MAX];
+    uint32_t present = 0, got = 0;
+    int worst = SHOAL_E_UNAVAILABLE;
+    int error = ec_layout_init(&layout, desc->k, desc->m, desc->stripe_len);
+    if (error != 0 || layout.holders > set->width)
+        return SHOAL_E_CORRUPT;
+    for (unsigned i = 0; i < layout.holders; i++)
+        shards[i] = buffer + (size_t)i * layout.shard_len;
+    uint32_t full = ec_layout_member_len(&layout, layout.k); /* parity is as long as the longest */
+    for (unsigned i = 0; i < layout.holders && got < layout.k; i++) {
+        struct blob_desc theirs;
+        uint32_t len = ec_layout_member_len(&layout, i);
+        if (i == position || (set->present >> i & 1) == 0)
+            continue;
+        error = fetch_call(t, &set->at[i], &desc->id, &desc->version, len, shards[i], &theirs);
+        if (error == SHOAL_E_CHANGED)
+            worst = error;
+        if (error != 0 || theirs.form != BLOB_BYTES || theirs.position != i ||
+            theirs.shard_len != len)
+            continue;
+        memset(shards[i] + len, 0, full - len);
+        present |= 1u << i;
+        got++;
+    }
+    if (got < layout.k)
+        return worst;
+    return ec_reconstruct(node_code(t->node, layout.k, layout.m), full, shards, present,
+                          1u << position);
+}
+
+/* Is this piece wanted here still? Return: 1 no, it is here or newer is; 0 yes. */
+static int is_here(struct target *t, const struct blob_id *id, const struct blob_version *version)
+{
+    struct engine_entry committed = {0}, prepared = {0};
+    (void)engine_find(t->engine, id, &committed, &prepared);
+    int order = blob_version_compare(&committed.version, version);
+    if (order > 0 || (order == 0 && !committed.hollow))
+        return 1;
+    if (blob_version_compare(&prepared.version, version) == 0 && !prepared.hollow)
+        return engine_commit(t->engine, id, version) == 0 ? 1 : 0;
+    return 0;
+}
+
+static int install(struct target *t, const struct members *set, const struct blob_id *id,
+                   const struct blob_version *version, uint64_t *bytes)
+{
+    struct node *node = t->node;
+    struct blob_desc desc;
+    struct ec_layout layout;
+    int position = members_position(set, t->id);
+    if (position < 0)
+        return SHOAL_E_INVALID;
+    int error = fetch_desc(t, set, id, version, &desc);
+    if (error == 0)
+        error = ec_layout_init(&layout, desc.k == 0 ? 1 : desc.k, desc.m, desc.stripe_len);
+    if (error != 0)
+        return error;
+    bool holds = desc.form != BLOB_TOMBSTONE && (unsigned)position < layout.holders;
+    desc.position = (uint8_t)position;
+    desc.form = desc.form == BLOB_TOMBSTONE ? BLOB_TOMBSTONE : holds ? BLOB_BYTES : BLOB_MARKER;
+    desc.shard_len = holds ? ec_layout_member_len(&layout, (unsigned)position) : 0;
+    uint8_t *buffer = NULL, *piece = NULL;
+    if (desc.shard_len > 0) {
+        size_t room = ec_layout_is_coded(&layout) ? (size_t)layout.holders * layout.shard_len
+                                                  : round_up_u64(desc.stripe_len, DEV_BLOCK_BYTES);
+        buffer = dma_get(node->config.arena, room);
+        if (buffer == NULL)
+            return SHOAL_E_BUSY;
+        piece = buffer + (ec_layout_is_coded(&layout) ? (size_t)position * layout.shard_len : 0);
+        error = ec_layout_is_coded(&layout)
+                    ? fetch_shard(t, set, &desc, (unsigned)position, buffer)
+                    : fetch_copy(t, set, &desc, buffer);
+    }
+    struct iovec iov = {piece, desc.shard_len};
+    if (error == 0 && !is_here(t, id, version))
+        error = engine_repair(t->engine, &desc, &iov, desc.shard_len > 0, NULL);
+    if (buffer != NULL)
+        dma_put(node->config.arena, buffer);
+    if (bytes != NULL)
+        *bytes += desc.shard_len;
+    return error;
+}
+
+int install_piece(struct target *t, const struct blob_id *id, const struct blob_version *version,
+                  uint64_t *bytes)
+{
+    struct members set;
+    struct install *lock;
+    int error = install_lock(t, id, &lock);
+    if (error != 0)
+        return error;
+    if (!node_members_of(t->node, id, &set))
+        error = SHOAL_E_NO_POOL;
+    else if (is_here(t, id, version) == 0)
+        error = install(t, &set, id, version, bytes);
+    install_unlock(t, lock);
+    return error == SHOAL_E_LOW_WATER ? 0 : error;
+}
+
+/* ---- damage, mended in the background ---- */
+
+void install_later(struct target *t, const struct blob_id *id, const struct blob_version *version)
+{
+    if (t->damaged_count == DAMAGED_MAX)
+        return; /* the scrubber comes by again */
+    list_for_each(&t->damaged, struct damaged, node, known)
+        if (blob_id_equal(&known->id, id))
+            return;
+    struct damaged *damaged = malloc(sizeof *damaged);
+    if (damaged == NULL)
+        return;
+    *damaged = (struct damaged){.id = *id, .version = *version};
+    list_push_back(&t->damaged, &damaged->node);
+    t->damaged_count++;
+    fiber_queue_wake_one(&t->repair_wake);
+}
+
+/* Only what is still committed and damaged here; the rest was replaced meanwhile. */
+static bool is_still_damaged(struct target *t, const struct damaged *damaged)
+{
+    struct engine_entry committed = {0};
+    (void)engine_find(t->engine, &damaged->id, &committed, NULL);
+    return committed.hollow && blob_version_compare(&committed.version, &damaged->version) == 0;
+}
+
+static void repair_next(struct target *t)
+{
+    struct node *node = t->node;
+    struct damaged *damaged = list_entry(list_pop_front(&t->damaged), struct damaged, node);
+    int error = 0;
+    if (is_still_damaged(t, damaged)) {
+        error = t->serving ? install_piece(t, &damaged->id, &damaged->version, NULL)
+                           : SHOAL_E_NOT_SERVING;
+        if (error == 0) {
+            counter_add(node->repaired, 1);
+            LOG_INFO("target %u: a damaged piece was rebuilt from the others", t->id);
+        }
+    }
+    if (error != 0 && ++damaged->tries < 64 && !node->stopping) {
+        list_push_back(&t->damaged, &damaged->node);
+        node_pause(node, 100 * NODE_MS);
+        return;
+    }
+    t->damaged_count--;
+    free(damaged);
+}
+
+void node_repairer(void *arg)
+{
+    struct target *t = arg;
+    struct node *node = t->node;
+    while (!node->stopping) {
+        if (list_empty(&t->damaged))
+            fiber_queue_wait(&t->repair_wake);
+        else
+            repair_next(t);
+    }
+    list_for_each(&t->damaged, struct damaged, node, damaged) {
+        list_remove(&damaged->node);
+        free(damaged);
+    }
+    fiber_group_done(&node->running);
+}

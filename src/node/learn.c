@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Catching up (R27 to R29). A learner takes every write from its first epoch on; what was written
+ * before, it learns from each slot's primary: what that lists and is not here is fetched, and what is
+ * here from before and that does not list is dropped. When all slots are done it asks to be clean.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/node_private.h"
+#include "shoal/error.h"
+
+struct lesson {
+    struct target *target;
+    uint32_t pool, partition;
+    struct member primary;
+    uint64_t since;
+    uint64_t bytes; /* fetched since the last pause */
+};
+
+/* @buffer: WIRE_MESSAGE_MAX. */
+static int ask_primary(struct lesson *l, uint8_t *buffer, size_t len, struct iovec payload,
+                       struct member_call *call)
+{
+    struct node *node = l->target->node;
+    *call = (struct member_call){
+        .header = buffer,
+        .header_room = WIRE_MESSAGE_MAX,
+        .header_len = len,
+        .reply_payload = payload,
+        .deadline_ns = node_now(node) + node->config.call_ns,
+    };
+    return node_call(node, &l->primary, call);
+}
+
+static struct wire_head lesson_head(const struct lesson *l, uint16_t type)
+{
+    struct blob_request_id none = {0, 0};
+    return node_head(l->target->node, type, l->primary.target, none);
+}
+
+static bool has_old_prepared(struct lesson *l)
+{
+    struct engine_entry entries[64];
+    uint64_t cursor = 0;
+    do {
+        unsigned count = slot_list(l->target, l->pool, l->partition, &cursor, entries, 64);
+        for (unsigned i = 0; i < count; i++)
+            if (entries[i].prepared && entries[i].version.epoch < l->since)
+                return true;
+    } while (cursor != 0);
+    return false;
+}
+
+/* Return: 1 the same, 0 different, or an error. */
+static int compare_digests(struct lesson *l)
+{
+    uint8_t buffer[WIRE_MESSAGE_MAX];
+    struct wire_digest ask = {.pool = l->pool, .partition = l->partition, .since = l->since};
+    struct wire_digest_reply reply;
+    struct wire_head head = lesson_head(l, WIRE_digest);
+    struct iovec none = {0};
+    struct member_call call;
+    size_t len = wire_digest_encode(buffer, sizeof buffer, &head, &ask);
+    int error = ask_primary(l, buffer, len, none, &call);
+    if (error == 0)
+        error = wire_digest_reply_decode(&call.in, &reply);
+    if (error != 0)
+        return error;
+    uint64_t objects, hash;
+    slot_digest(l->target, l->pool, l->partition, &objects, &hash);
+    return objects == reply.objects && hash == reply.hash && !has_old_prepared(l);
+}
+
+/* Foreground first: no more than so many bytes a second. */
+static void keep_pace(struct lesson *l)
+{
+    struct node *node = l->target->node;
+    uint64_t rate = node->config.catch_up_bytes_per_s;
+    if (l->bytes < rate / 64 + 1)
+        return;
+    node_pause(node, l->bytes * NODE_S / rate);
+    l->bytes = 0;
+}
+
+static int learn_entry(struct lesson *l, const struct wire_item_entry *item)
+{
+    int error = install_piece(l->target, &item->id, &item->version, &l->bytes);
+    /* Gone there: replaced since, and then the newer one came here too. */
+    if (error == SHOAL_E_CHANGED)
+        error = 0;
+    if (error == 0)
+        counter_add(l->target->node->caught_up_objects, 1);
+    keep_pace(l);
+    return error;
+}
+
+#define PAGE_ROOM (512u * 80u)
+
+static int learn_page(struct lesson *l, uint64_t *cursor, void *bytes)
+{
+    uint8_t buffer[WIRE_MESSAGE_MAX];
+    struct wire_versions ask = {
+        .pool = l->pool, .partition = l->partition, .since = l->since, .cursor = *cursor};
+    struct wire_versions_reply reply;
+    struct wire_head head = lesson_head(l, WIRE_versions);
+    struct iovec room = {bytes, PAGE_ROOM};
+    struct member_call call;
+    size_t len = wire_versions_encode(buffer, sizeof buffer, &head, &ask);
+    int error = ask_primary(l, buffer, len, room, &call);
+    if (error == 0)
+        error = wire_versions_reply_decode(&call.in, &reply);
+    if (error != 0)
+        return error;
+    struct decoder in = decoder_init(bytes, call.reply_payload.iov_len);
+    for (uint32_t i = 0; i < reply.count; i++) {
+        struct wire_item_entry item;
+        wire_item_entry_decode(&in, &item);
+        if (!decoder_ok(&in) || (item.id.pool & ~BLOB_POOL_UPLOADS) != l->pool)
+            return SHOAL_E_INVALID;
+        error = learn_entry(l, &item);
+        if (error != 0)
+            return error;
+    }
+    *cursor = reply.cursor;
+    return 0;
+}
+
+static int learn_all(struct lesson *l)
+{
+    uint64_t cursor = 0;
+    void *bytes = malloc(PAGE_ROOM);
+    if (bytes == NULL)
+        return SHOAL_E_NO_MEMORY;
+    int error;
+    do
+        error = learn_page(l, &cursor, bytes);
+    while (error == 0 && cursor != 0);
+    free(bytes);
+    return error;
+}
+
+/* One of ours from before, at the version that the primary has, is kept; any other goes. */
+static int forget_entry(struct lesson *l, const struct engine_entry *e,
+                        const struct wire_item_testimony *there)
+{
+    struct target *t = l->target;
+    bool listed = blob_version_compare(&there->committed, &e->version) == 0;
+    install_wait(t, &e->id);
+    if (listed && e->prepared)
+        return engine_commit(t->engine, &e->id, &e->version);
+    if (listed)
+        return 0;
+    counter_add(t->node->caught_up_objects, 1);
+    if (!e->prepared)
+        return engine_drop(t->engine, &e->id, &e->version);
+    int error = engine_abort(t->engine, &e->id, &e->version);
+    return error == SHOAL_E_NOT_FOUND ? 0 : error;
+}
+
+static int forget_batch(struct lesson *l, const struct engine_entry *entries, unsigned count)
+{
+    uint8_t buffer[WIRE_MESSAGE_MAX];
+    struct wire_find *ask = calloc(1, sizeof *ask);
+    struct wire_find_reply *reply = calloc(1, sizeof *reply);
+    struct wire_head head = lesson_head(l, WIRE_find);
+    struct iovec none = {0};
+    struct member_call call;
+    int error = ask == NULL || reply == NULL ? SHOAL_E_NO_MEMORY : 0;
+    if (error == 0) {
+        for (unsigned i = 0; i < count; i++)
+            ask->objects[ask->objects_count++] =
+                (struct wire_item_object){entries[i].id, entries[i].version};
+        size_t len = wire_find_encode(buffer, sizeof buffer, &head, ask);
+        error = ask_primary(l, buffer, len, none, &call);
+        if (error == 0)
+            error = wire_find_reply_decode(&call.in, reply);
+        if (error == 0 && reply->found_count != count)
+            error = SHOAL_E_INVALID;
+    }
+    for (unsigned i = 0; error == 0 && i < count; i++)
+        error = forget_entry(l, &entries[i], &reply->found[i]);
+    free(ask);
+    free(reply);
+    return error == SHOAL_E_NOT_FOUND ? 0 : error;
+}
+
+/* R29: only what is from before this target became a learner. */
+static int forget_rest(struct lesson *l)
+{
+    struct engine_entry *old = malloc(NODE_BATCH * sizeof *old);
+    struct engine_entry page[32];
+    uint64_t cursor = 0;
+    unsigned count = 0;
+    int error = old == NULL ? SHOAL_E_NO_MEMORY : 0;
+    while (error == 0) {
+        unsigned listed = slot_list(l->target, l->pool, l->partition, &cursor, page, 32);
+        for (unsigned i = 0; i < listed; i++)
+            if (page[i].version.epoch < l->since)
+                old[count++] = page[i];
+        if (count > 0 && (cursor == 0 || count > NODE_BATCH - 32)) {
+            error = forget_batch(l, old, count);
+            count = 0;
+        }
+        if (cursor == 0)
+            break;
+    }
+    free(old);
+    return error;
+}
+
+/* Return: 0 when the slot is learned. */
+static int learn_slot(struct target *t, uint32_t pool, uint32_t partition)
+{
+    struct members set;
+    if (!node_members(t->node, pool, partition, &set) || set.primary < 0)
+        return SHOAL_E_UNAVAILABLE;
+    struct lesson l = {.target = t,
+                       .pool = pool,
+                       .partition = partition,
+                       .primary = set.at[set.primary],
+                       .since = t->learner_since};
+    int same = compare_digests(&l);
+    if (same != 0)
+        return same > 0 ? 0 : same;
+    int error = learn_all(&l);
+    return error != 0 ? error : forget_rest(&l);
+}
+
+static bool is_learners(const struct target *t, uint32_t pool, uint32_t partition)
+{
+    struct members set;
+    if (!node_members(t->node, pool, partition, &set) || set.width <= 1)
+        return false;
+    int position = members_position(&set, t->id);
+    return position >= 0 && (set.learners >> position & 1) != 0;
+}
+
+static bool still_learning(const struct target *t, uint64_t since)
+{
+    return t->serving && t->learner_since == since && !t->node->stopping;
+}
+
+/* One pass over the slots that are not learned yet. Return: how many are left. */
+static uint64_t learn_pass(struct target *t)
+{
+    struct node *node = t->node;
+    uint64_t left = 0, done = 0, since = t->learner_since;
+    for (unsigned i = 0; i < t->slots_count; i++) {
+        uint32_t pool = t->slots[i].pool;
+        for (uint32_t p = 0; still_learning(t, since) && p >> node->map->partition_bits == 0; p++) {
+            uint8_t *slot = target_slot(t, pool, p);
+            if (slot == NULL)
+                break; /* the pool is gone */
+            if (!is_learners(t, pool, p))
+                continue;
+            uint64_t epoch = node->map->epoch;
+            int error = (*slot & SLOT_LEARNED) != 0 ? 0 : learn_slot(t, pool, p);
+            slot = target_slot(t, pool, p);
+            /* Under another epoch the primary may be another: then it is walked again (R29). */
+            if (error == 0 && slot != NULL && node->map->epoch == epoch)
+                *slot |= SLOT_LEARNED;
+            if (error == 0 && node->map->epoch == epoch)
+                done++;
+            else
+                left++;
+            t->learn_done = done;
+            t->learn_total = MAX(t->learn_total, done + left);
+        }
+    }
+    t->learn_total = done + left;
+    return left;
+}
+
+static void say_caught_up(struct target *t)
+{
+    struct node *node = t->node;
+    struct wire_caught_up ask = {
+        .target = t->id, .incarnation = node->incarnation, .epoch = node->map->epoch};
+    struct wire_caught_up_reply reply;
+    int error = engine_sync(t->engine);
+    if (error == 0)
+        error = node->config.authority.ops->caught_up(node->config.authority.ctx, &ask, &reply);
+    if (error == 0) {
+        LOG_INFO("target %u has caught up", t->id);
+        node_want_epoch(node, reply.epoch);
+        node_wait_epoch(node, reply.epoch, node_now(node) + NODE_S);
+    }
+}
+
+void node_learner(void *arg)
+{
+    struct target *t = arg;
+    struct node *node = t->node;
+    while (!node->stopping) {
+        if (!t->serving || t->learner_since == 0) {
+            fiber_queue_wait(&t->learn_wake);
+            continue;
+        }
+        uint64_t since = t->learner_since, epoch = node->map->epoch;
+        uint64_t left = learn_pass(t);
+        if (left == 0 && still_learning(t, since) && node->map->epoch == epoch)
+            say_caught_up(t);
+        if (still_learning(t, since))
+            fiber_queue_wait_until(&t->learn_wake, node_now(node) + 5 * NODE_RETRY_NS);
+    }
+    fiber_group_done(&node->running);
+}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading: what a clean member answers by itself (R20), and what only the primary can say (R22).
+ */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/node_private.h"
+#include "shoal/error.h"
+
+/* ---- get and fetch ---- */
+
+struct piece {
+    struct blob_desc desc;
+    void *buffer; /* DMA memory, or NULL */
+    struct iovec payload;
+};
+
+static void piece_free(struct node *node, struct piece *piece)
+{
+    if (piece->buffer != NULL)
+        dma_put(node->config.arena, piece->buffer);
+    piece->buffer = NULL;
+}
+
+/* Reads [offset, offset+len) of our piece, fewer at its end. */
+static int piece_read(struct target *t, const struct engine_entry *entry, uint32_t offset,
+                      uint32_t len, struct piece *piece)
+{
+    struct node *node = t->node;
+    const uint8_t *data = NULL;
+    if (entry->form != BLOB_BYTES || offset >= entry->shard_len)
+        len = 0;
+    else
+        len = MIN(len, entry->shard_len - offset);
+    if (len > ENGINE_PAYLOAD_MAX)
+        return SHOAL_E_TOO_LARGE;
+    piece->buffer = dma_get(node->config.arena, engine_read_room(len));
+    if (piece->buffer == NULL)
+        return SHOAL_E_BUSY;
+    int error = len == 0 ? engine_describe(t->engine, &entry->id, &entry->version, piece->buffer,
+                                           &piece->desc)
+                         : engine_read(t->engine, &entry->id, &entry->version, offset, len,
+                                       piece->buffer, &data, &piece->desc);
+    if (error == SHOAL_E_CORRUPT || error == SHOAL_E_HOLLOW) {
+        counter_add(node->damaged_found, error == SHOAL_E_CORRUPT);
+        if (!entry->prepared)
+            install_later(t, &entry->id, &entry->version);
+        error = SHOAL_E_HOLLOW;
+    }
+    if (error != 0) {
+        piece_free(node, piece);
+        return error;
+    }
+    piece->payload = (struct iovec){(void *)(uintptr_t)data, len};
+    return 0;
+}
+
+static bool version_equal(const struct blob_version *a, const struct blob_version *b)
+{
+    return blob_version_compare(a, b) == 0;
+}
+
+/* The piece at just this version, whether its commit was heard of or not (R22). */
+static int find_version(struct target *t, const struct blob_id *id,
+                        const struct blob_version *want, struct engine_entry *out)
+{
+    struct engine_entry committed = {0}, prepared = {0};
+    (void)engine_find(t->engine, id, &committed, &prepared);
+    if (version_equal(&committed.version, want))
+        *out = committed;
+    else if (version_equal(&prepared.version, want))
+        *out = prepared;
+    else
+        return SHOAL_E_CHANGED;
+    return out->hollow ? SHOAL_E_HOLLOW : 0;
+}
+
+/* What this member may say on its own. */
+static int find_committed(struct target *t, const struct blob_id *id, struct engine_entry *out)
+{
+    struct engine_entry committed = {0}, prepared = {0};
+    (void)engine_find(t->engine, id, &committed, &prepared);
+    if (!blob_version_is_none(&prepared.version) || member_find_aborted(t, id) != NULL)
+        return SHOAL_E_PREPARED;
+    *out = committed;
+    if (blob_version_is_none(&committed.version) || committed.form == BLOB_TOMBSTONE)
+        return SHOAL_E_NOT_FOUND;
+    return committed.hollow ? SHOAL_E_HOLLOW : 0;
+}
+
+/* A clean member, or the only one there is (R4); @alone: that lost what it had. */
+static int reader_check(struct request *r, const struct blob_id *id, bool *alone)
+{
+    struct members set;
+    int error = request_epoch_check(r);
+    if (error != 0)
+        return error;
+    if (!node_members_of(r->node, id, &set))
+        return SHOAL_E_NO_POOL;
+    int position = members_position(&set, r->target->id);
+    if (position < 0 || (set.clean >> position & 1) == 0)
+        return SHOAL_E_NOT_SERVING;
+    *alone = set.width == 1 && r->target->lost;
+    return 0;
+}
+
+static bool is_expired(const struct node *node, const struct blob_desc *desc)
+{
+    return desc->expires_s != 0 && desc->expires_s <= reactor_wall_s(node->reactor);
+}
+
+void serve_get(struct request *r)
+{
+    REQUEST(r, get, ask);
+    struct target *t = r->target;
+    struct engine_entry entry = {0};
+    struct pool_view pool;
+    struct piece piece = {0};
+    bool alone = false;
+    int error = reader_check(r, &ask.id, &alone);
+    if (error == 0)
+        error = request_pool_check(r, ask.id.pool, &pool);
+    for (int tries = 0; error == 0 && tries < 3; tries++) {
+        error = blob_version_is_none(&ask.want) ? find_committed(t, &ask.id, &entry)
+                                                : find_version(t, &ask.id, &ask.want, &entry);
+        if (error == 0)
+            error = piece_read(t, &entry, ask.offset, ask.len, &piece);
+        if (error != SHOAL_E_NOT_FOUND || blob_version_is_none(&entry.version) ||
+            entry.form == BLOB_TOMBSTONE)
+            break;
+        error = tries < 2 ? 0 : SHOAL_E_CHANGED; /* it was replaced between index and device */
+    }
+    if (error == SHOAL_E_HOLLOW && !entry.prepared && entry.hollow)
+        install_later(t, &entry.id, &entry.version);
+    if (error == 0 && (is_expired(r->node, &piece.desc) || piece.desc.form == BLOB_TOMBSTONE))
+        error = SHOAL_E_NOT_FOUND;
+    if (error == SHOAL_E_NOT_FOUND && alone && !pool.cache)
+        error = SHOAL_E_UNAVAILABLE;
+    if (error != 0) {
+        piece_free(r->node, &piece);
+        reply_status(r, error);
+        return;
+    }
+    engine_touch(t->engine, &ask.id);
+    struct wire_get_reply reply = {.desc = piece.desc};
+    REPLY(r, get, &reply, &piece.payload, piece.payload.iov_len > 0);
+    piece_free(r->node, &piece);
+}
+
+void serve_fetch(struct request *r)
+{
+    REQUEST(r, fetch, ask);
+    struct engine_entry entry;
+    struct piece piece = {0};
+    int error = request_epoch_check(r);
+    if (error == 0)
+        error = find_version(r->target, &ask.id, &ask.version, &entry);
+    if (error == 0)
+        error = piece_read(r->target, &entry, ask.offset, ask.len, &piece);
+    if (error != 0) {
+        reply_status(r, error == SHOAL_E_NOT_FOUND ? SHOAL_E_CHANGED : error);
+        return;
+    }
+    struct wire_fetch_reply reply = {.desc = piece.desc};
+    REPLY(r, fetch, &reply, &piece.payload, piece.payload.iov_len > 0);
+    piece_free(r->node, &piece);
+}
+
+/* ---- the primary ---- */
+
+static int describe_here(struct target *t, const struct engine_entry *entry,
+                         struct blob_desc *desc)
+{
+    void *buffer = dma_get(t->node->config.arena, engine_read_room(0));
+    if (buffer == NULL)
+        return SHOAL_E_BUSY;
+    int error = engine_describe(t->engine, &entry->id, &entry->version, buffer, desc);
+    dma_put(t->node->config.arena, buffer);
+    return error;
+}
+
+static int describe_there(struct target *t, const struct member *to,
+                          const struct engine_entry *entry, struct blob_desc *desc)
+{
+    struct node *node = t->node;
+    uint8_t header[2048];
+    struct wire_fetch ask = {.id = entry->id, .version = entry->version};
+    struct wire_fetch_reply reply;
+    struct blob_request_id none = {0, 0};
+    struct wire_head head = node_head(node, WIRE_fetch, to->target, none);
+    struct member_call call = {
+        .header = header,
+        .header_room = sizeof header,
+        .header_len = wire_fetch_encode(header, sizeof header, &head, &ask),
+        .deadline_ns = node_now(node) + node->config.call_ns,
+    };
+    int error = node_call(node, to, &call);
+    if (error == 0)
+        error = wire_fetch_reply_decode(&call.in, &reply);
+    if (error == 0)
+        *desc = reply.desc;
+    return error;
+}
+
+int describe_object(struct target *t, const struct engine_entry *entry, struct blob_desc *desc)
+{
+    struct members set;
+    int error = entry->hollow ? SHOAL_E_HOLLOW : describe_here(t, entry, desc);
+    if (error != SHOAL_E_HOLLOW && error != SHOAL_E_CORRUPT)
+        return error;
+    install_later(t, &entry->id, &entry->version);
+    if (!node_members_of(t->node, &entry->id, &set))
+        return SHOAL_E_NO_POOL;
+    for (unsigned i = 0; i < set.width; i++)
+        if ((set.present >> i & 1) != 0 && set.at[i].target != t->id &&
+            describe_there(t, &set.at[i], entry, desc) == 0)
+            return 0;
+    return SHOAL_E_UNAVAILABLE;
+}
+
+static bool is_alone(const struct target *t, const struct blob_id *id)
+{
+    struct members set;
+    return t->lost && node_members_of(t->node, id, &set) && set.width == 1;
+}
+
+void serve_stat(struct request *r)
+{
+    REQUEST(r, stat, ask);
+    struct target *t = r->target;
+    struct pool_view pool;
+    struct engine_entry committed = {0};
+    struct wire_stat_reply reply;
+    int error = request_epoch_check(r);
+    if (error == 0)
+        error = request_pool_check(r, ask.id.pool, &pool);
+    if (error == 0)
+        error = target_primary_check(t, &ask.id);
+    if (error == 0)
+        error = object_wait_decided(t, &ask.id, r->started_ns + r->node->config.wait_ns);
+    /* Waiting may have cost us the slot. */
+    if (error == 0)
+        error = target_primary_check(t, &ask.id);
+    for (int tries = 0; error == 0 && tries < 3; tries++) {
+        committed = (struct engine_entry){0};
+        (void)engine_find(t->engine, &ask.id, &committed, NULL);
+        if (blob_version_is_none(&committed.version) || committed.form == BLOB_TOMBSTONE) {
+            error = SHOAL_E_NOT_FOUND;
+            break;
+        }
+        error = describe_object(t, &committed, &reply.desc);
+        if (error != SHOAL_E_NOT_FOUND && error != SHOAL_E_CHANGED)
+            break;
+        error = tries < 2 ? 0 : SHOAL_E_BUSY; /* replaced while it was read */
+    }
+    if (error == 0 && is_expired(r->node, &reply.desc))
+        error = SHOAL_E_NOT_FOUND;
+    if (error == SHOAL_E_NOT_FOUND && !pool.cache && is_alone(t, &ask.id))
+        error = SHOAL_E_UNAVAILABLE;
+    if (error != 0) {
+        reply_status(r, error);
+        return;
+    }
+    REPLY(r, stat, &reply, NULL, 0);
+}
+
+void serve_exists(struct request *r)
+{
+    REQUEST(r, exists, ask);
+    struct target *t = r->target;
+    struct pool_view pool;
+    struct wire_exists_reply reply = {.present_len = (uint16_t)((ask.keys_count + 7) / 8)};
+    uint64_t deadline = r->started_ns + r->node->config.wait_ns;
+    int error = request_epoch_check(r);
+    if (error == 0)
+        error = request_pool_check(r, ask.pool, &pool);
+    memset(reply.present, 0, sizeof reply.present);
+    for (unsigned i = 0; error == 0 && i < ask.keys_count; i++) {
+        struct blob_id id = {.pool = ask.pool, .key = ask.keys[i].key};
+        struct engine_entry committed = {0};
+        error = target_primary_check(t, &id);
+        if (error == 0)
+            error = object_wait_decided(t, &id, deadline);
+        if (error == 0)
+            error = target_primary_check(t, &id);
+        if (error != 0)
+            break;
+        (void)engine_find(t->engine, &id, &committed, NULL);
+        if (!blob_version_is_none(&committed.version) && committed.form != BLOB_TOMBSTONE) {
+            reply.present[i / 8] = (char)(reply.present[i / 8] | 1 << i % 8);
+            if (ask.touch)
+                engine_touch(t->engine, &id);
+        } else if (!pool.cache && is_alone(t, &id)) {
+            error = SHOAL_E_UNAVAILABLE;
+        }
+    }
+    if (error != 0) {
+        reply_status(r, error);
+        return;
+    }
+    REPLY(r, exists, &reply, NULL, 0);
+}
+
+/* ---- list ---- */
+
+#define LIST_PAGE 40u
+#define LIST_BYTES 65536u /* LIST_PAGE of the largest items fit */
+
+static bool is_listed(const struct engine_entry *entry, uint32_t pool)
+{
+    return !entry->prepared && entry->id.pool == pool && entry->kind == BLOB_HEAD &&
+           entry->form != BLOB_TOMBSTONE;
+}
+
+static int list_page(struct request *r, const struct wire_list *ask, struct wire_list_reply *reply,
+                     struct encoder *out)
+{
+    struct target *t = r->target;
+    struct engine_entry entries[LIST_PAGE];
+    unsigned count = slot_list(t, ask->pool, ask->partition, &reply->cursor, entries, LIST_PAGE);
+    for (unsigned i = 0; i < count; i++) {
+        struct blob_desc desc;
+        if (!is_listed(&entries[i], ask->pool))
+            continue;
+        int error = describe_object(t, &entries[i], &desc);
+        if (error == SHOAL_E_NOT_FOUND || error == SHOAL_E_CHANGED)
+            continue; /* replaced or deleted meanwhile */
+        if (error != 0)
+            return error;
+        if (desc.name_len < ask->prefix_len || is_expired(r->node, &desc) ||
+            memcmp(desc.name, ask->prefix, ask->prefix_len) != 0)
+            continue;
+        struct wire_item_listed item = {
+            .key = desc.id.key,
+            .version = desc.version,
+            .blob_len = desc.blob_len,
+            .created_s = desc.created_s,
+            .name_len = desc.name_len,
+        };
+        memcpy(item.name, desc.name, desc.name_len);
+        wire_item_listed_encode(out, &item);
+        reply->count++;
+    }
+    return 0;
+}
+
+void serve_list(struct request *r)
+{
+    REQUEST(r, list, ask);
+    struct node *node = r->node;
+    struct pool_view pool;
+    struct wire_list_reply reply = {.cursor = ask.cursor};
+    int error = request_epoch_check(r);
+    if (error == 0)
+        error = request_pool_check(r, ask.pool, &pool);
+    const uint8_t *slot = NULL;
+    if (error == 0)
+        slot = ask.partition >> node->map->partition_bits != 0
+                   ? NULL
+                   : target_slot(r->target, ask.pool, ask.partition);
+    if (error == 0 && slot == NULL)
+        error = SHOAL_E_INVALID;
+    if (error == 0 && (*slot & SLOT_MINE) == 0)
+        error = SHOAL_E_NOT_PRIMARY;
+    if (error == 0 && (*slot & SLOT_SETTLED) == 0)
+        error = SHOAL_E_NOT_SERVING;
+    void *buffer = error == 0 ? dma_get(node->config.arena, LIST_BYTES) : NULL;
+    if (error == 0 && buffer == NULL)
+        error = SHOAL_E_BUSY;
+    struct encoder out = encoder_init(buffer, buffer == NULL ? 0 : LIST_BYTES);
+    /* Pages without a match cost no round trip, within reason. */
+    for (int pages = 0; error == 0 && pages < 16; pages++) {
+        error = list_page(r, &ask, &reply, &out);
+        if (reply.cursor == 0 || reply.count > 0)
+            break;
+    }
+    if (error != 0) {
+        reply_status(r, error);
+    } else {
+        CHECK(encoder_ok(&out));
+        struct iovec payload = {buffer, encoder_length(&out)};
+        REPLY(r, list, &reply, &payload, payload.iov_len > 0);
+    }
+    if (buffer != NULL)
+        dma_put(node->config.arena, buffer);
+}
