@@ -250,7 +250,9 @@ int client_remove(struct client *client, const struct client_blob *blob,
         question.condition = (uint8_t)options->condition;
         question.expected = options->expected;
     }
-    struct exchange exchange = {.verb = &verb_remove, .message = &question, .reply = &answer};
+    struct exchange exchange = {.verb = &verb_remove, .message = &question, .reply = &answer,
+                                .retry = &question.retry,
+                                .first_epoch = &question.first_epoch};
     rc = ask_primary(&op, &op.id, &exchange);
     if (rc == 0 && version != NULL)
         *version = answer.version;

@@ -279,6 +279,16 @@ int operation_error(const struct operation *op, int error)
     return error;
 }
 
+/* R8: a primary that does not know the request must hear that another may have executed it. */
+static void note_try(struct exchange *exchange, uint64_t epoch)
+{
+    if (exchange->retry == NULL)
+        return;
+    *exchange->retry = *exchange->first_epoch != 0;
+    if (!*exchange->retry)
+        *exchange->first_epoch = epoch;
+}
+
 int ask_primary(struct operation *op, const struct blob_id *id, struct exchange *exchange)
 {
     struct client *client = op->client;
@@ -294,10 +304,12 @@ int ask_primary(struct operation *op, const struct blob_id *id, struct exchange 
             struct target_set set;
             cluster_map_set(view->map, pool, id, &set);
             exchange->deadline_ns = 0;
-            if (set.primary < 0)
+            if (set.primary < 0) {
                 rc = SHOAL_E_UNAVAILABLE;
-            else
+            } else {
+                note_try(exchange, view->map->epoch);
                 rc = exchange_with_target(op, view, set.targets[set.primary], exchange);
+            }
         }
         view_release(client, view);
         if (rc == 0 || !operation_again(op, rc, -1))

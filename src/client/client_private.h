@@ -109,6 +109,7 @@ VERBS(VERB_DECLARE)
  * struct exchange - One message to one peer, and its answer.
  * @got: bytes of reply payload
  * @cancelled: set by exchange_cancel(); the call ends soon
+ * @retry, @first_epoch: in @message; ask_primary() keeps them (R8). NULL where it has none
  */
 struct exchange {
     const struct verb *verb;
@@ -120,6 +121,8 @@ struct exchange {
     unsigned into_count;
     uint64_t deadline_ns;
     size_t got;
+    bool *retry;
+    uint64_t *first_epoch;
 
     struct list_node node; /* in client->exchanges while under way */
     struct net_peer *peer;

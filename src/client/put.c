@@ -19,6 +19,7 @@ void put_init(const struct operation *op, struct wire_put *put, enum blob_kind k
     put->stripe_count = stripe_count;
     put->stripe_index = index;
     put->upload = upload;
+    put->head = op->id.key;
     if (kind == BLOB_STRIPE)
         put->id.key = blob_key_of_stripe(&op->id.key, upload, index);
     if (kind == BLOB_HEAD) {
@@ -34,7 +35,8 @@ int stripe_put(struct operation *op, struct wire_put *put, const struct iovec *i
     put->stripe_len = (uint32_t)iov_len(iov, iov_count);
     put->stripe_crc = iov_crc32c(iov, iov_count);
     struct exchange exchange = {.verb = &verb_put, .message = put, .reply = reply,
-                                .payload = iov, .payload_count = iov_count};
+                                .payload = iov, .payload_count = iov_count,
+                                .retry = &put->retry, .first_epoch = &put->first_epoch};
     return ask_primary(op, &put->id, &exchange);
 }
 
