@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "sim.h"
+
+#define SETTLE_NS (180 * SECOND)
+
+static uint64_t sim_now_ns(void *ctx)
+{
+    return ((struct sim *)ctx)->now_ns;
+}
+
+static uint64_t sim_wall_s(void *ctx)
+{
+    return 1700000000u + ((struct sim *)ctx)->now_ns / SECOND;
+}
+
+static void begin(struct sim *sim, const struct sim_options *options)
+{
+    memset(sim, 0, sizeof *sim);
+    sim->options = *options;
+    sim->now_ns = SECOND;
+    sim->next_value = 1;
+    sim->next_fault_ns = UINT64_MAX;
+    prng_seed(&sim->prng, options->seed);
+    sim->clock = (struct reactor_clock){sim_now_ns, sim_wall_s, sim};
+    log_set_time_source(sim_now_ns, sim);
+    CHECK(net_sim_world_create(&sim->clock, prng_next(&sim->prng), NULL, &sim->world) == 0);
+    authority_boot(sim);
+    for (unsigned i = 0; i < SIM_NODES; i++) {
+        sim->nodes[i].sim = sim;
+        sim->nodes[i].index = i;
+        CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &sim->nodes[i].store) == 0);
+        node_boot(&sim->nodes[i]);
+    }
+    clients_create(sim);
+}
+
+static void end(struct sim *sim)
+{
+    sim->ending = true;
+    clients_destroy(sim);
+    cluster_destroy(sim);
+    net_sim_world_destroy(sim->world);
+    log_set_time_source(NULL, NULL);
+}
+
+/* Everything must be readable with any two nodes gone; two are tried. */
+static void read_with_two_gone(struct sim *sim)
+{
+    unsigned first = (unsigned)prng_below(&sim->prng, SIM_NODES);
+    unsigned second = (first + 1 + (unsigned)prng_below(&sim->prng, SIM_NODES - 1)) % SIM_NODES;
+
+    node_die(&sim->nodes[first], true);
+    node_die(&sim->nodes[second], false);
+    clients_read_all(sim);
+}
+
+static void check_history(struct sim *sim)
+{
+    for (unsigned key = 0; key < SIM_KEYS; key++) {
+        if (history_explains(&sim->history, key))
+            continue;
+        sim_complain(sim, "no order of the operations on key %u explains the answers", key);
+        if (sim->options.verbose)
+            history_print(&sim->history, key);
+    }
+}
+
+bool sim_run(struct sim *sim, const struct sim_options *options)
+{
+    begin(sim, options);
+    if (!sim_until(sim, cluster_is_settled, sim->now_ns + 60 * SECOND))
+        sim_complain(sim, "the cluster did not start within a minute");
+    clients_start(sim, options->operations);
+    faults_begin(sim);
+    if (!sim_until(sim, clients_are_idle, sim->now_ns + 3600 * SECOND))
+        sim_complain(sim, "the clients did not finish within an hour");
+    faults_end(sim);
+    if (!sim_until(sim, cluster_is_settled, sim->now_ns + SETTLE_NS))
+        sim_complain(sim, "the cluster did not settle within %u s of the faults' end",
+                     (unsigned)(SETTLE_NS / SECOND));
+    if (sim->wrong[0] == '\0')
+        clients_read_all(sim);
+    if (sim->wrong[0] == '\0')
+        read_with_two_gone(sim);
+    if (sim->wrong[0] == '\0')
+        check_history(sim);
+    sim_event(sim, "end: %s", sim->wrong[0] == '\0' ? "nothing wrong" : sim->wrong);
+    end(sim);
+    return sim->wrong[0] == '\0';
+}
