@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/check.h"
 #include "base/codec.h"
@@ -56,12 +57,30 @@ static uint8_t *table_expiry(const struct index_table *table, unsigned i)
     return (uint8_t *)(table_slots(table) + table->capacity) + i * sizeof(uint32_t);
 }
 
+static struct index_table **directory_of(const struct index_partition *partition)
+{
+    return partition->depth <= INDEX_INLINE_DEPTH
+               ? (struct index_table **)(uintptr_t)partition->tables
+               : partition->directory;
+}
+
+static void directory_free(struct index *index, struct index_partition *partition)
+{
+    if (partition->depth <= INDEX_INLINE_DEPTH)
+        return;
+    index->directory_bytes -= ((size_t)1 << partition->depth) * sizeof *partition->directory;
+    free(partition->directory);
+}
+
+static uint64_t directory_place(const struct index_partition *partition, uint64_t hash)
+{
+    return partition->depth == 0 ? 0 : hash >> (64 - partition->depth);
+}
+
 static struct index_table *table_at(const struct index *index, const struct index_key *key)
 {
     const struct index_partition *partition = &index->partitions[key->partition];
-    if (partition->depth == 0)
-        return partition->table;
-    return partition->directory[key->hash >> (64 - partition->depth)];
+    return directory_of(partition)[directory_place(partition, key->hash)];
 }
 
 /* All places of the directory that lead, or are to lead, to a table of this depth. */
@@ -69,15 +88,11 @@ static void directory_point(struct index *index, const struct index_key *key, un
                             struct index_table *table)
 {
     struct index_partition *partition = &index->partitions[key->partition];
-    if (partition->depth == 0) {
-        partition->table = table;
-        return;
-    }
     CHECK(depth <= partition->depth);
     uint64_t places = UINT64_C(1) << (partition->depth - depth);
-    uint64_t first = (key->hash >> (64 - partition->depth)) & ~(places - 1);
+    uint64_t first = directory_place(partition, key->hash) & ~(places - 1);
     for (uint64_t i = 0; i < places; i++)
-        partition->directory[first + i] = table;
+        directory_of(partition)[first + i] = table;
 }
 
 static struct blob_id slot_id(const struct index *index, const struct index_slot *slot)
@@ -103,6 +118,11 @@ static void table_moved(void *ctx, void *block)
     directory_point(index, &key, table->depth, table);
 }
 
+static size_t partitions_bytes(const struct index *index)
+{
+    return round_up_u64(sizeof(struct index_partition) << index->partition_bits, 4096);
+}
+
 int index_init(struct index *index, unsigned partition_bits, uint64_t secret, uint64_t max)
 {
     *index = (struct index){.secret = secret, .partition_bits = partition_bits, .max = max};
@@ -114,9 +134,13 @@ int index_init(struct index *index, unsigned partition_bits, uint64_t secret, ui
     /* Even tables of two entries each fit; what is not touched costs address space only. */
     size_t slab_bytes = max < 4000000 ? 65536 : 262144;
     size_t region = max * table_bytes(2, true) + (DENSE_CLASSES + 1) * slab_bytes;
-    size_t partitions = (size_t)1 << partition_bits;
-    index->partitions = calloc(partitions, sizeof *index->partitions);
-    int rc = index->partitions == NULL ? SHOAL_E_NO_MEMORY : 0;
+    void *partitions = mmap(NULL, partitions_bytes(index), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int rc = partitions == MAP_FAILED ? SHOAL_E_NO_MEMORY : 0;
+    if (rc == 0) {
+        index->partitions = partitions;
+        (void)madvise(partitions, partitions_bytes(index), MADV_HUGEPAGE);
+    }
     if (rc == 0)
         rc = dense_init(&index->dense, region, slab_bytes, block_bytes, table_moved, index);
     if (rc == 0) {
@@ -135,9 +159,9 @@ void index_free(struct index *index)
 {
     if (index->partitions != NULL)
         for (size_t i = 0; i < (size_t)1 << index->partition_bits; i++)
-            if (index->partitions[i].depth > 0)
-                free(index->partitions[i].directory);
-    free(index->partitions);
+            directory_free(index, &index->partitions[i]);
+    if (index->partitions != NULL)
+        munmap(index->partitions, partitions_bytes(index));
     dense_free(&index->dense);
     intern_free(&index->intern);
     *index = (struct index){0};
@@ -159,6 +183,8 @@ static struct index_slot *table_find_slot(const struct index *index,
                                           const struct index_table *table, uint64_t hash,
                                           const struct blob_id *id)
 {
+    /* The tags of a large table reach into a second cache line; fetch both at once. */
+    __builtin_prefetch((const uint8_t *)table + 64);
     uint64_t pattern = (hash & 0xff) * UINT64_C(0x0101010101010101);
     struct index_slot *slots = table_slots(table);
     for (unsigned base = 0; base < table->count; base += 8) {
@@ -273,21 +299,24 @@ static int directory_double(struct index *index, struct index_partition *partiti
     if (partition->depth == DEPTH_MAX)
         return SHOAL_E_FULL;
     size_t places = (size_t)1 << partition->depth;
-    struct index_table **directory = malloc(2 * places * sizeof *directory);
+    struct index_table *small[1u << INDEX_INLINE_DEPTH];
+    bool outside = partition->depth >= INDEX_INLINE_DEPTH;
+    struct index_table **directory =
+        outside ? malloc(2 * places * sizeof *directory) : small;
     if (directory == NULL)
         return SHOAL_E_FULL;
     for (size_t i = 0; i < places; i++) {
-        struct index_table *table =
-            partition->depth == 0 ? partition->table : partition->directory[i];
-        directory[2 * i] = table;
-        directory[2 * i + 1] = table;
+        directory[2 * i] = directory_of(partition)[i];
+        directory[2 * i + 1] = directory_of(partition)[i];
     }
-    if (partition->depth > 0)
-        free(partition->directory);
-    index->directory_bytes += (places * 2 - (partition->depth > 0 ? places : 0)) *
-                              sizeof *directory;
-    partition->directory = directory;
+    directory_free(index, partition);
     partition->depth++;
+    if (outside) {
+        partition->directory = directory;
+        index->directory_bytes += 2 * places * sizeof *directory;
+    } else {
+        memcpy(partition->tables, small, 2 * places * sizeof *directory);
+    }
     return 0;
 }
 
@@ -476,12 +505,8 @@ int index_replace(struct index *index, struct index_slot *slot, const struct ind
 
 static void partition_reset(struct index *index, struct index_partition *partition)
 {
-    if (partition->depth == 0)
-        return;
-    index->directory_bytes -= ((size_t)1 << partition->depth) * sizeof *partition->directory;
-    free(partition->directory);
-    partition->directory = NULL;
-    partition->depth = 0;
+    directory_free(index, partition);
+    *partition = (struct index_partition){.digest = partition->digest};
 }
 
 static void table_remove_slot(struct index *index, const struct index_key *key,
@@ -592,7 +617,7 @@ uint64_t index_bytes(const struct index *index)
     const struct intern *intern = &index->intern;
     return index->dense.slabs_touched * (uint64_t)index->dense.slab_bytes +
            index->dense.slab_count * sizeof *index->dense.slabs + index->directory_bytes +
-           (sizeof(struct index_partition) << index->partition_bits) +
+           partitions_bytes(index) +
            intern->pair_count * (sizeof(struct intern_pair) + 2 * sizeof(void *)) +
            INTERN_POOLS * (sizeof(struct intern_pool) + 2 * sizeof(void *));
 }

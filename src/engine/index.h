@@ -59,10 +59,13 @@ struct __attribute__((packed)) index_slot {
 
 struct index_table;
 
-struct index_partition {
+#define INDEX_INLINE_DEPTH 2u
+
+/* A cache line: a lookup in a partition of up to four tables needs no other on its way. */
+struct __attribute__((aligned(64))) index_partition {
     union {
-        struct index_table *table;      /* depth 0; NULL: empty */
-        struct index_table **directory; /* 2^depth pointers */
+        struct index_table *tables[1u << INDEX_INLINE_DEPTH]; /* up to that depth; NULL: empty */
+        struct index_table **directory;                       /* 2^depth pointers beyond it */
     };
     uint64_t committed;
     uint64_t digest;
