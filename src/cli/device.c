@@ -118,7 +118,7 @@ int cli_format(int argc, char **argv)
         status = EXIT_USAGE;
     } else if (arguments.size == 0 && stat(path, &about) != 0) {
         cli_fail("there is no %s: --size BYTES makes a file", path);
-    } else if (local_format(path, arguments.size, cluster, (uint32_t)arguments.target,
+    } else if (local_format(path, round_down_u64(arguments.size, 4096), cluster, (uint32_t)arguments.target,
                             (unsigned)arguments.bits, arguments.force) == 0) {
         status = EXIT_DONE;
         if (arguments.json)

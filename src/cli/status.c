@@ -157,12 +157,15 @@ static json_t *node_json(struct status *status, uint32_t index)
 
 /* ---- pools ---- */
 
-/* What a pool holds on the targets that answered, scaled to all when some did not. */
+/*
+ * What a pool holds. Heads are counted by their primaries, so their sum is the number of blobs; bytes
+ * on targets that did not answer are supposed to be as many as on the others.
+ */
 static void pool_totals(const struct status *status, const struct map_pool *pool,
-                        uint64_t *raw_bytes, uint64_t *heads)
+                        uint64_t *raw_bytes, uint64_t *blobs)
 {
     unsigned answering = 0, total = 0;
-    *raw_bytes = *heads = 0;
+    *raw_bytes = *blobs = 0;
     for (uint32_t i = 0; i < status->map->targets_count; i++) {
         const struct map_target *target = &status->map->targets[i];
         total += target->state != TARGET_OUT;
@@ -174,13 +177,11 @@ static void pool_totals(const struct status *status, const struct map_pool *pool
             if (report->reply.pools[i].pool != pool->id)
                 continue;
             *raw_bytes += report->reply.pools[i].bytes_used;
-            *heads += report->reply.pools[i].heads;
+            *blobs += report->reply.pools[i].heads;
         }
     }
-    if (answering > 0 && answering < total) {
+    if (answering > 0 && answering < total)
         *raw_bytes = *raw_bytes * total / answering;
-        *heads = *heads * total / answering;
-    }
 }
 
 static uint64_t raw_free(const struct status *status)
@@ -197,9 +198,8 @@ static uint64_t raw_free(const struct status *status)
 static json_t *pool_json(struct status *status, const struct map_pool *pool)
 {
     unsigned width = map_pool_width(pool);
-    uint64_t raw, heads;
-    pool_totals(status, pool, &raw, &heads);
-    uint64_t blobs = (heads + width / 2) / width;
+    uint64_t raw, blobs;
+    pool_totals(status, pool, &raw, &blobs);
     uint64_t used = raw / width * pool->k + raw % width * pool->k / width;
     uint64_t usable = used + raw_free(status) / width * pool->k;
     if (pool->quota_bytes > 0)
@@ -229,21 +229,43 @@ static json_t *pool_json(struct status *status, const struct map_pool *pool)
 
 /* ---- together ---- */
 
-/* Nodes that do not answer count as absent, also while nobody is there to say so in a map. */
+static uint32_t unwritable_of(const struct cluster_map *map, const struct map_pool *pool)
+{
+    uint32_t count = 0;
+    for (uint32_t partition = 0; partition < 1u << map->partition_bits; partition++) {
+        struct target_set set;
+        cluster_map_partition_set(map, pool, partition, &set);
+        count += !target_set_writable(&set, pool);
+    }
+    return count;
+}
+
+/*
+ * Nodes that do not answer count as absent, also while nobody is there to say so in a map. A pool
+ * without redundancy loses a part of itself with each node, by its own choice: that is degraded.
+ */
 static const char *health(struct status *status, uint64_t *degraded)
 {
     struct cluster_map *map = status->map;
+    const char *worst = "ok";
     for (uint32_t i = 0; i < map->nodes_count; i++)
         if (!status->reports[i].answered)
             (void)map_change_node_down(map, map->nodes[i].name);
     *degraded = cluster_map_degraded_partitions(map);
-    uint64_t unwritable = cluster_map_unwritable_partitions(map);
-    if (unwritable > 0) {
-        warn(status, "%llu partitions take no writes: too few members, or one whose data is needed "
-             "is away", (unsigned long long)unwritable);
-        return "unavailable";
+    if (*degraded > 0)
+        worst = "degraded";
+    for (uint32_t i = 0; i < map->pools_count; i++) {
+        const struct map_pool *pool = &map->pools[i];
+        uint32_t unwritable = unwritable_of(map, pool);
+        if (unwritable == 0)
+            continue;
+        warn(status, "%u of %u partitions of pool %s take no writes now%s", unwritable,
+             1u << map->partition_bits, pool->name,
+             pool->m == 0 ? ": it has no redundancy" : "");
+        if (pool->m > 0)
+            worst = "unavailable";
     }
-    return *degraded > 0 ? "degraded" : "ok";
+    return worst;
 }
 
 static json_t *status_json(struct status *status)

@@ -236,7 +236,8 @@ int cli_up(int argc, char **argv)
         (lock = lock_directory(directory)) < 0)
         goto out;
     bool created = !local_exists(directory);
-    struct local_plan plan = {.nodes = (unsigned)up.nodes, .size_bytes = up.size,
+    struct local_plan plan = {.nodes = (unsigned)up.nodes,
+                              .size_bytes = round_down_u64(up.size, 4096),
                               .targets_per_node = (unsigned)up.targets_per_node,
                               .data_plane = up.data_plane, .quiet = up.json};
     if (created && !local_create(directory, &plan))
