@@ -11,8 +11,8 @@
 #include "cli/cli.h"
 
 #define DEPTH_MAX 512u
-#define BLOBS_MAX 4096u
-#define WORKING_SET (UINT64_C(256) << 20)
+#define BLOBS_MAX 512u
+#define WORKING_SET (UINT64_C(64) << 20)
 
 struct arguments {
     struct cli_common common;

@@ -103,10 +103,17 @@ static uint64_t known_size(const struct client_writer *writer)
     return writer->size_known == UINT64_MAX ? 0 : writer->size_known;
 }
 
-static uint32_t known_count(const struct client_writer *writer)
+/*
+ * What a stripe says of its blob. While the length is not known it is: at least to the end of this
+ * stripe. Readers believe the head alone.
+ */
+static void stripe_describe(const struct client_writer *writer, const struct writer_slot *slot,
+                            uint64_t *blob_len, uint32_t *count)
 {
     uint64_t stripe = writer->op.pool.stripe_size;
-    return (uint32_t)((known_size(writer) + stripe - 1) / stripe);
+    uint64_t end = slot->index * stripe + slot->len;
+    *blob_len = MAX(known_size(writer), end);
+    *count = (uint32_t)((*blob_len + stripe - 1) / stripe);
 }
 
 static void slot_run(struct task *task)
@@ -116,8 +123,10 @@ static void slot_run(struct task *task)
     struct wire_put put;
     struct wire_put_reply reply;
     struct iovec iov = {slot->buffer, slot->len};
-    put_init(&slot->op, &put, BLOB_STRIPE, known_size(writer), known_count(writer), slot->index,
-             writer->upload);
+    uint64_t blob_len;
+    uint32_t count;
+    stripe_describe(writer, slot, &blob_len, &count);
+    put_init(&slot->op, &put, BLOB_STRIPE, blob_len, count, slot->index, writer->upload);
     int rc = stripe_put(&slot->op, &put, &iov, 1, &reply);
     if (rc != 0 && writer->rc == 0)
         writer->rc = rc;

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 
 from cluster import Cluster
@@ -238,7 +239,9 @@ def main():
             if wanted and step.__name__ not in wanted:
                 continue
             print(step.__name__.replace("_", " "), flush=True)
+            began = time.monotonic()
             step(cluster)
+            print(f"   {time.monotonic() - began:.1f} s", flush=True)
 
 
 if __name__ == "__main__":
