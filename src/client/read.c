@@ -206,16 +206,16 @@ static int learn(struct attempt *attempt, const struct stripe_desc *desc)
 /*
  * Return: 0 (the parts that are OK agree, the others are merely missing), ATTEMPT_*, or an error.
  */
-static int parts_agree(struct attempt *attempt, const struct part **reference)
+static int parts_agree(struct attempt *attempt)
 {
     struct stripe_read *read = attempt->read;
     bool wanted = !blob_version_is_none(&read->want);
     const struct part *first = NULL;
     unsigned absent = parts_in(attempt, 0, PART_ABSENT);
     unsigned prepared = parts_in(attempt, 0, PART_PREPARED);
-    *reference = NULL;
     if (parts_in(attempt, 0, PART_STALE) > 0)
         return SHOAL_E_STALE_EPOCH;
+    const struct part *told = NULL; /* of its layout: a marker may know its version alone */
     for (unsigned i = 0; i < attempt->count; i++) {
         const struct part *part = &attempt->parts[i];
         if (part->state != PART_OK)
@@ -224,7 +224,12 @@ static int parts_agree(struct attempt *attempt, const struct part **reference)
             first = part;
         else if (blob_version_compare(&first->desc.version, &part->desc.version) != 0)
             return ATTEMPT_PRIMARY;
+        if (told == NULL && part->desc.k > 0)
+            told = part;
     }
+    if (first != NULL && told == NULL)
+        return wanted && read->layout_known ? 0 : ATTEMPT_PRIMARY;
+    first = told;
     if (first == NULL) {
         if (absent > 0 && wanted)
             return SHOAL_E_CHANGED;
@@ -243,7 +248,6 @@ static int parts_agree(struct attempt *attempt, const struct part **reference)
     if (absent > 0 && !wanted)
         return ATTEMPT_PRIMARY;
     attempt->layout = actual;
-    *reference = first;
     return 0;
 }
 
@@ -311,7 +315,7 @@ static int read_copies(struct attempt *attempt)
     struct client *client = attempt->op->client;
     struct stripe_read *read = attempt->read;
     uint8_t *scratch = NULL;
-    struct part *direct = NULL, *hedge = NULL, *winner = NULL;
+    struct part *hedge = NULL, *winner = NULL;
     int rc = SHOAL_E_UNAVAILABLE;
     for (;;) {
         bool idle = parts_in(attempt, 0, PART_PENDING) == 0;
@@ -319,7 +323,7 @@ static int read_copies(struct attempt *attempt)
         if (idle && position < 0)
             break;
         if (idle)
-            direct = copy_start(attempt, position, NULL);
+            (void)copy_start(attempt, position, NULL);
         else if (position >= 0 && scratch == NULL && (scratch = scratch_try(client)) != NULL)
             hedge = copy_start(attempt, position, scratch);
         uint64_t until = hedge != NULL || position < 0
@@ -337,8 +341,7 @@ static int read_copies(struct attempt *attempt)
                 winner = &attempt->parts[i];
         if (winner != NULL) {
             parts_cancel(attempt);
-            const struct part *reference;
-            rc = parts_agree(attempt, &reference);
+            rc = parts_agree(attempt);
             if (rc != 0)
                 break;
             parts_measure(attempt);
@@ -352,7 +355,6 @@ static int read_copies(struct attempt *attempt)
             rc = SHOAL_E_UNAVAILABLE;
         }
     }
-    (void)direct;
     parts_cancel(attempt);
     if (scratch != NULL)
         scratch_put(client, scratch);
@@ -466,8 +468,7 @@ static int recover_into(struct attempt *attempt, unsigned slices, uint8_t *scrat
         if (parts_in(attempt, 0, PART_PENDING) > 0 &&
             !fiber_queue_wait_until(&attempt->moved, attempt->op->deadline_ns))
             return SHOAL_E_TIMEOUT;
-        const struct part *reference;
-        int rc = parts_agree(attempt, &reference);
+        int rc = parts_agree(attempt);
         if (rc != 0)
             return rc;
         parts_measure(attempt);
@@ -533,8 +534,7 @@ static int read_shards(struct attempt *attempt)
     uint64_t hedge = reactor_now_ns(client->reactor) + client->config.hedge_ns;
     (void)parts_wait(attempt, 0, hedge);
 
-    const struct part *reference;
-    int rc = parts_agree(attempt, &reference);
+    int rc = parts_agree(attempt);
     if (rc == 0) {
         parts_measure(attempt);
         if (!slices_complete(attempt, (unsigned)count))
