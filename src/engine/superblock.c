@@ -97,7 +97,9 @@ int superblock_load(struct dev *dev, void *block, struct superblock *sb,
             return SHOAL_E_IO;
         return SHOAL_E_CORRUPT;
     }
-    *sb = !b_ok || (a_ok && a->sequence >= b->sequence) ? *a : *b;
+    bool first = !b_ok || (a_ok && a->sequence >= b->sequence);
+    *sb = first ? *a : *b;
+    sb->replaceable = first ? 1 : 0;
     return 0;
 }
 
@@ -108,12 +110,16 @@ static int write_copy(struct dev *dev, uint64_t at, const void *block)
 
 int superblock_store(struct dev *dev, void *block, struct superblock *sb, bool in_turn)
 {
+    const uint64_t at[2] = {0, sb->blocks - 1};
+    unsigned first = sb->replaceable, second = 1 - first;
     sb->sequence++;
     superblock_encode(block, sb);
-    int rc = write_copy(dev, 0, block);
+    int rc = write_copy(dev, at[first], block);
     if (rc == 0 && in_turn)
         rc = dev_flush(dev);
-    if (rc == 0)
-        rc = write_copy(dev, sb->blocks - 1, block);
+    if (rc != 0)
+        return rc;
+    sb->replaceable = second;
+    rc = write_copy(dev, at[second], block);
     return rc == 0 ? dev_flush(dev) : rc;
 }

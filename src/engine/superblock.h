@@ -26,6 +26,7 @@ struct superblock {
     uint64_t generation; /* of the journal; grows with each recovery */
     uint64_t blocks;     /* the device's size at format */
     bool stale;          /* memory was lost, and nobody has said yet that it was made good */
+    unsigned replaceable; /* in memory only: the copy to write first, as the other one is whole */
 };
 
 void superblock_encode(void *block, const struct superblock *sb);
@@ -46,7 +47,10 @@ struct superblock_found {
 int superblock_load(struct dev *dev, void *block, struct superblock *sb,
                     struct superblock_found *found) NODISCARD;
 
-/* superblock_store() - [fiber] Both copies, under the next sequence number. @in_turn: the rule. */
+/*
+ * superblock_store() - [fiber] Both copies, under the next sequence number. The first one written is
+ * never the only one that is whole: a crash may have damaged the other. @in_turn: the rule.
+ */
 int superblock_store(struct dev *dev, void *block, struct superblock *sb, bool in_turn) NODISCARD;
 
 #endif
