@@ -347,7 +347,11 @@ void journal_extent_done(struct journal *journal, struct journal_op *op, int res
         completion_signal(&op->done, SHOAL_E_IO);
         return;
     }
-    ops_complete(journal);
+    /* Without a cache no flush follows that would tell those who wait for the barrier. */
+    if (op->extent_durable)
+        progress(journal);
+    else
+        ops_complete(journal);
     for (unsigned i = 0; i < 2; i++)
         if (journal->slots[i].state == JOURNAL_EXTENTS)
             slot_extents(&journal->slots[i]);
@@ -361,8 +365,8 @@ int journal_wait(struct journal *journal, struct journal_op *op)
 
 void journal_op_release(struct journal *journal, struct journal_op *op)
 {
-    (void)journal;
     list_remove(&op->node);
+    fiber_queue_wake_all(&journal->progress);
 }
 
 int journal_sync(struct journal *journal)
