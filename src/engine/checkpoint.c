@@ -114,7 +114,7 @@ static void add_table(struct writer *writer, const struct index_item *items, uns
             .version = piece.version,
             .kind = (uint8_t)piece.kind,
             .form = (uint8_t)piece.form,
-            .hollow = piece.hollow,
+            .hollow = piece.hollow && !engine_repairing(writer->engine, piece.place.block),
             .shared = piece.shared,
             .class_id = piece.place.class_id,
             .slab_log = piece.place.slab_log,

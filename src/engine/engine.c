@@ -94,6 +94,7 @@ int engine_setup(struct dev *dev, struct dma_arena *arena, const struct engine_c
     fiber_queue_init(&engine->idle);
     fiber_mutex_init(&engine->scratch_lock);
     list_init(&engine->prepared.all);
+    list_init(&engine->repairs);
     uint64_t delay = config->commit_delay_ns != 0 ? config->commit_delay_ns : COMMIT_DELAY_NS;
     int rc = layout_compute(sb->blocks * LAYOUT_BLOCK, &engine->layout);
     if (rc == 0) {

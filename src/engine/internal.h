@@ -85,6 +85,7 @@ struct engine {
     struct fiber_mutex scratch_lock;
 
     uint64_t write_id;
+    struct list repairs; /* under way: see engine_repairing() */
     unsigned in_flight; /* calls that a close waits for */
     struct fiber_queue idle;
     bool closing;
@@ -162,6 +163,12 @@ void state_charge(struct engine *engine, uint32_t pool, uint64_t block, bool add
 bool engine_admits(const struct engine *engine, bool lazy);
 uint64_t engine_append(struct engine *engine, const struct record *record, struct journal_op *op);
 int engine_wait_room(struct engine *engine) NODISCARD; /* [fiber] until it admits one that can wait */
+
+/*
+ * Is a repair under way to the extent at @block? Its piece is hollow in the index until the repair
+ * is durable, and must not be so in a checkpoint: that counts only when the repair is durable too.
+ */
+bool engine_repairing(const struct engine *engine, uint64_t block);
 
 /* Remember durably, but lazily, that these bytes are damaged. */
 void engine_mark_hollow(struct engine *engine, const struct blob_id *id,

@@ -77,6 +77,7 @@ struct write {
     struct dev_io io;
     struct journal_op op;
     uint64_t write_id;
+    struct list_node node; /* of a repair: in engine->repairs */
 };
 
 static int write_check(const struct write *write)
@@ -259,6 +260,14 @@ static int write_state(struct write *write)
     return rc;
 }
 
+bool engine_repairing(const struct engine *engine, uint64_t block)
+{
+    list_for_each((struct list *)(uintptr_t)&engine->repairs, struct write, node, write)
+        if (block != 0 && write->place.block == block)
+            return true;
+    return false;
+}
+
 static void write_done(struct dev_io *io, int result)
 {
     struct write *write = container_of(io, struct write, io);
@@ -344,6 +353,8 @@ static int write_run(struct write *write)
         return rc;
     }
     write->op.has_extent = bytes;
+    if (write->type == RECORD_REPAIR)
+        list_push_back(&engine->repairs, &write->node);
     if (bytes) {
         write->io.op = DEV_WRITE;
         write->io.offset_bytes = write->place.block * LAYOUT_BLOCK;
@@ -354,6 +365,8 @@ static int write_run(struct write *write)
         engine_append(engine, &write->record, &write->op);
     }
     rc = journal_wait(&engine->journal, &write->op);
+    if (write->type == RECORD_REPAIR)
+        list_remove(&write->node);
     return write_finish(write, rc);
 }
 
