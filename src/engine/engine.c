@@ -244,6 +244,21 @@ static int record_hollow(struct engine *engine, const struct recovery *recovery)
     return recovery->check_count > 0 ? journal_sync(&engine->journal) : 0;
 }
 
+/*
+ * What lies behind the damage is of an older generation than whatever stands in front of it: so it
+ * is not found, and told, again by the next recovery.
+ */
+static int record_damage(struct engine *engine, const struct recovery *recovery)
+{
+    if (!recovery->damaged)
+        return 0;
+    int rc = engine_wait_room(engine);
+    if (rc != 0)
+        return rc;
+    engine_append(engine, &(struct record){.type = RECORD_BARRIER}, NULL);
+    return journal_sync(&engine->journal);
+}
+
 static int recover(struct engine *engine, struct engine_report *report)
 {
     struct recovery recovery = {.problem = report->problem,
@@ -256,6 +271,8 @@ static int recover(struct engine *engine, struct engine_report *report)
         rc = engine_begin(engine, &recovery);
     if (rc == 0)
         rc = checkpoint_start(engine);
+    if (rc == 0)
+        rc = record_damage(engine, &recovery);
     if (rc == 0)
         rc = record_hollow(engine, &recovery);
     report->stale = engine->sb.stale;

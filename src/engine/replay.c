@@ -261,7 +261,8 @@ static int apply_group(struct replay *replay, const uint8_t *data,
 }
 
 /*
- * Is there a valid group of the present generation somewhere behind the place where reading ended?
+ * Is there a valid group of the last generation, or of a newer one, somewhere behind the place where
+ * reading ended?
  * With one write in flight at a time a crash cannot leave one; damage can.
  */
 static bool valid_group_behind(struct replay *replay)
@@ -272,7 +273,7 @@ static bool valid_group_behind(struct replay *replay)
         struct group_header header;
         bool unreadable;
         if (group_at(replay, at, &header, &unreadable) != NULL &&
-            header.generation >= replay->engine->sb.generation &&
+            header.generation >= replay->generation &&
             header.first_seq >= replay->next_seq)
             return true;
     }
