@@ -173,7 +173,7 @@ static int read_piece(struct engine *engine, const struct blob_id *id,
     const struct read_target *target = &known.target;
     if (offset > target->shard_len || len > target->shard_len - offset)
         return SHOAL_E_INVALID;
-    if (target->hollow)
+    if (target->hollow || (target->block == 0 && target->shard_len > 0))
         return SHOAL_E_HOLLOW;
     *data = buffer;
     if (target->block == 0)

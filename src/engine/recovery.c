@@ -176,7 +176,7 @@ int recovery_run(struct engine *engine, struct recovery *recovery)
     rc = replay_journal(engine, head, recovery);
     if (rc != 0) {
         problem(recovery, "a valid journal record cannot be applied (%s)", shoal_error_text(rc));
-        return rc;
+        return rc == SHOAL_E_NO_MEMORY ? rc : SHOAL_E_CORRUPT;
     }
     derive_space(engine, recovery);
     if (!engine_broken(engine, ENGINE_RULE_VERIFY))
