@@ -2,15 +2,15 @@
 /*
  * What an application sees of a running cluster, at the median:
  *
- *   get-1m, get-64k    a get through libshoal, plain data plane, one node, copies 1, the device a
- *                      file in memory (/dev/shm); against a raw socket, 64 bytes there, the same back
+ *   get-1m, get-64k    a get through libshoal, plain data plane, one node, copies 1, its device in
+ *                      memory; against a raw socket, 64 bytes there, the same back
  *   commit-4-2-1m      a durable put of 1 MiB into ec 4+2, six nodes on one disk, plain; against six
  *                      parallel durable writes of 256 KiB to six files there, plus one exchange on a
  *                      raw socket: 1 MiB there, 64 bytes back. -tls: the same with mTLS, reported
  *   idle-cpu           six nodes and their supervisor left alone for 60 s: share of one core
  *
- * Clusters are real processes, started with the `shoal` that is found in PATH. The two sides of a
- * comparison take turns in small batches.
+ * Clusters are real processes, started with the `shoal` that is found in PATH; the node of the gets is
+ * a process of this program. The two sides of a comparison take turns in small batches.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -24,9 +24,11 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "memory_node.h"
 #include "raw_socket.h"
 
 #include "base/check.h"
+#include "base/file.h"
 #include "shoal/shoal.h"
 
 #define MEMBERS 6u
@@ -136,14 +138,11 @@ static void measure_gets(void)
         const char *name;
         uint32_t size;
     } cases[] = {{"get-1m", 1u << 20}, {"get-64k", 64u << 10}};
-    char directory[] = "/dev/shm/shoal-bench-XXXXXX";
+    char directory[] = "/tmp/shoal-bench-XXXXXX";
 
     CHECK(mkdtemp(directory) != NULL);
-    shoal_command("shoal up --dir %s/c --nodes 1 --size 256M --data-plane plain", directory);
-    shoal_command("shoal --config %s/c/client.yaml pool create one --copies 1", directory);
-    char path[64];
-    snprintf(path, sizeof path, "%s/c", directory);
-    struct shoal *shoal = open_client(path);
+    pid_t node = memory_node_start(directory, true);
+    struct shoal *shoal = open_client(directory);
     for (unsigned i = 0; i < 2; i++) {
         struct side ours = {.once = get_once, .batch = 25, .size = cases[i].size,
                             .shoal = shoal, .pool = "one"};
@@ -157,8 +156,9 @@ static void measure_gets(void)
         close(raw.socket);
     }
     shoal_close(shoal);
-    shoal_command("shoal down --dir %s/c --destroy", directory);
-    rmdir(directory);
+    kill(node, SIGKILL);
+    waitpid(node, NULL, 0);
+    CHECK(file_remove_tree(directory) == 0);
 }
 
 /* ---- commit ---- */
