@@ -98,8 +98,8 @@ static bool set_serial(X509 *certificate)
         return false;
     bytes[0] &= 0x7f;
     BIGNUM *number = BN_bin2bn(bytes, sizeof bytes, NULL);
-    bool ok = number != NULL &&
-              BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
+    bool ok =
+        number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
     BN_free(number);
     return ok;
 }

@@ -13,7 +13,8 @@
  * struct net; those marked [fiber] block the calling fiber.
  *
  * A connection is established on first use, and again after a failure with growing pauses; a call
- * on a lost connection ends with SHOAL_E_CONNECTION, and then nothing is known of what the peer did.
+ * on a lost connection ends with SHOAL_E_CONNECTION, and then nothing is known of what the peer
+ * did.
  */
 #ifndef SHOAL_NET_NET_H
 #define SHOAL_NET_NET_H
@@ -29,10 +30,10 @@ struct net_peer;
 struct net_listener;
 struct net_request;
 
-#define NET_HEADER_MAX 8192u            /* bytes of an encoded message header */
-#define NET_PAYLOAD_MAX (16u << 20)     /* bytes of one payload */
+#define NET_HEADER_MAX 8192u        /* bytes of an encoded message header */
+#define NET_PAYLOAD_MAX (16u << 20) /* bytes of one payload */
 #define NET_IOV_MAX 16u
-#define NET_ADDRESS_MAX 64u             /* "10.0.0.1:7400", "[::1]:7400", or a simulated host's name */
+#define NET_ADDRESS_MAX 64u /* "10.0.0.1:7400", "[::1]:7400", or a simulated host's name */
 
 /* What a certificate says of its holder: who may send which message is decided by this. */
 enum net_role { NET_ROLE_NONE, NET_ROLE_CLIENT, NET_ROLE_NODE, NET_ROLE_AUTHORITY, NET_ROLE_ADMIN };
@@ -71,9 +72,9 @@ struct net_call {
 
 /*
  * struct net_service - What a listener does with requests.
- * @request: a request's header has arrived. Runs on the reactor's stack, must not block: it spawns a
- *           fiber of the right class or answers with net_refuse(). The header stays valid
- *           until the request is answered.
+ * @request: a request's header has arrived. Runs on the reactor's stack, must not block: it spawns
+ * a fiber of the right class or answers with net_refuse(). The header stays valid until the request
+ * is answered.
  */
 struct net_service {
     void (*request)(void *ctx, struct net_request *request);
@@ -120,8 +121,8 @@ bool net_request_cancelled(const struct net_request *request); /* the caller gav
 
 /*
  * net_request_pull() - [fiber] Fetch the offered payload into @iov, at most once.
- * Return: 0, SHOAL_E_CONNECTION, SHOAL_E_CANCELLED, SHOAL_E_TIMEOUT, SHOAL_E_TOO_LARGE when @iov has
- * no room for it, or SHOAL_E_CORRUPT when the transport's own check failed.
+ * Return: 0, SHOAL_E_CONNECTION, SHOAL_E_CANCELLED, SHOAL_E_TIMEOUT, SHOAL_E_TOO_LARGE when @iov
+ * has no room for it, or SHOAL_E_CORRUPT when the transport's own check failed.
  */
 int net_request_pull(struct net_request *request, const struct iovec *iov, unsigned iov_count,
                      uint64_t deadline_ns);
@@ -130,8 +131,8 @@ int net_request_pull(struct net_request *request, const struct iovec *iov, unsig
 uint32_t net_request_payload_crc(const struct net_request *request);
 
 /*
- * net_reply() - [fiber] Answer, exactly once for each request; returns when the buffers are no longer
- * in use. The request is gone afterwards, whatever is returned.
+ * net_reply() - [fiber] Answer, exactly once for each request; returns when the buffers are no
+ * longer in use. The request is gone afterwards, whatever is returned.
  */
 int net_reply(struct net_request *request, const void *header, size_t header_len,
               const struct iovec *payload, unsigned payload_count);
@@ -150,8 +151,8 @@ void net_destroy(struct net *net); /* [fiber] every peer and listener must be cl
 
 /*
  * struct net_tcp_config - All of it is copied.
- * @certificate, @key, @ca: PEM files. The certificate's subject says who we are: CN the name, OU the
- *      role (client, node, authority, admin), O the cluster.
+ * @certificate, @key, @ca: PEM files. The certificate's subject says who we are: CN the name, OU
+ * the role (client, node, authority, admin), O the cluster.
  * @plain: do without encryption where the other side does too. Sessions open over TLS all the same,
  *      and every frame carries a keyed tag; payload is protected against accidents, not secret.
  * @max_connections: accepted by a listener (default 256); more are closed at once
@@ -277,9 +278,9 @@ int net_sim_create(struct net_sim_world *world, struct reactor *reactor, const c
                    const struct net_identity *identity, struct net **out);
 
 /*
- * net_sim_crash() - @host dies now. Everything under way in its nets ends with SHOAL_E_SHUTDOWN, and
- * so does everything begun in them later; nothing they send leaves any more. Peers learn of it by
- * broken connections, or not at all (silent_ppm).
+ * net_sim_crash() - @host dies now. Everything under way in its nets ends with SHOAL_E_SHUTDOWN,
+ * and so does everything begun in them later; nothing they send leaves any more. Peers learn of it
+ * by broken connections, or not at all (silent_ppm).
  */
 void net_sim_crash(struct net_sim_world *world, const char *host);
 

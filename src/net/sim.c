@@ -31,17 +31,17 @@ int net_sim_world_create(const struct reactor_clock *clock, uint64_t seed,
 void net_sim_world_destroy(struct net_sim_world *world)
 {
     net_sim_heal(world);
-    list_for_each (&world->nets, struct sim_net, node, net) {
+    list_for_each(&world->nets, struct sim_net, node, net) {
         CHECK_MSG(net->base.reactor == NULL, "the net of host %s is not destroyed",
                   net->host->name);
         sim_queue_clear(net);
     }
     CHECK(list_empty(&world->exchanges));
-    list_for_each (&world->nets, struct sim_net, node, net) {
+    list_for_each(&world->nets, struct sim_net, node, net) {
         list_remove(&net->node);
         free(net);
     }
-    list_for_each (&world->hosts, struct sim_host, node, host) {
+    list_for_each(&world->hosts, struct sim_host, node, host) {
         list_remove(&host->node);
         free(host);
     }
@@ -76,7 +76,7 @@ uint64_t net_sim_next_event_ns(const struct net_sim_world *world)
 
 struct sim_host *sim_host(struct net_sim_world *world, const char *name)
 {
-    list_for_each (&world->hosts, struct sim_host, node, host) {
+    list_for_each(&world->hosts, struct sim_host, node, host) {
         if (strcmp(host->name, name) == 0)
             return host;
     }
@@ -131,11 +131,11 @@ void net_sim_slow(struct net_sim_world *world, const char *host, uint64_t extra_
 
 void net_sim_heal(struct net_sim_world *world)
 {
-    list_for_each (&world->cuts, struct sim_cut, node, cut) {
+    list_for_each(&world->cuts, struct sim_cut, node, cut) {
         list_remove(&cut->node);
         free(cut);
     }
-    list_for_each (&world->hosts, struct sim_host, node, host)
+    list_for_each(&world->hosts, struct sim_host, node, host)
         host->extra_ns = 0;
     sim_release_held(world);
 }
@@ -149,7 +149,7 @@ void net_sim_crash(struct net_sim_world *world, const char *name)
         world->trace(world->trace_ctx, &event);
     }
     host->silent = prng_chance(&world->prng, world->faults.silent_ppm, 1000000);
-    list_for_each (&world->nets, struct sim_net, node, net) {
+    list_for_each(&world->nets, struct sim_net, node, net) {
         if (net->host != host || net->dead)
             continue;
         net->dead = true;
@@ -158,7 +158,7 @@ void net_sim_crash(struct net_sim_world *world, const char *name)
     sim_drop_sent_by(world, host);
     if (host->silent)
         return;
-    list_for_each (&world->exchanges, struct sim_exchange, node, exchange) {
+    list_for_each(&world->exchanges, struct sim_exchange, node, exchange) {
         if (exchange->server == NULL)
             continue;
         if (exchange->server->host == host && exchange->call != NULL)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulated network, private to its files: sim.c (world, hosts, faults), sim_queue.c (messages on
- * their way), sim_peer.c (the calling side), sim_listen.c (the answering side).
+ * The simulated network, private to its files: sim.c (world, hosts, faults), sim_queue.c (messages
+ * on their way), sim_peer.c (the calling side), sim_listen.c (the answering side).
  *
  * One struct sim_exchange is one call, seen from both ends: the caller's half lives while
  * `call` is set, the server's while `listener` is set, and each message under way holds a
@@ -90,10 +90,10 @@ struct sim_exchange {
     char address[NET_ADDRESS_MAX]; /* copies: the peer may be gone when the call arrives */
     char expected[64];
 
-    struct sim_net *server; /* NULL when nobody listened */
+    struct sim_net *server;        /* NULL when nobody listened */
     struct sim_listener *listener; /* set from arrival until the answer */
     bool cancelled;
-    int cancel_error; /* what a pull ends with */
+    int cancel_error;             /* what a pull ends with */
     const struct iovec *pull_iov; /* set while a pull waits */
     unsigned pull_count;
     struct completion pulled;

@@ -15,7 +15,7 @@ static struct sim_exchange *exchange_of(const struct net_request *request)
 
 static bool address_taken(struct net_sim_world *world, const char *address)
 {
-    list_for_each (&world->nets, struct sim_net, node, net) {
+    list_for_each(&world->nets, struct sim_net, node, net) {
         if (!net->dead && sim_listener_find(net, address) != NULL)
             return true;
     }
@@ -49,8 +49,7 @@ int sim_listen(struct net *base, const char *address, const struct net_service *
     struct sim_listener *listener = calloc(1, sizeof *listener);
     if (listener == NULL)
         return SHOAL_E_NO_MEMORY;
-    int error =
-        address_choose(net, address, listener->base.address, sizeof listener->base.address);
+    int error = address_choose(net, address, listener->base.address, sizeof listener->base.address);
     if (error != 0) {
         free(listener);
         return error;
@@ -78,7 +77,7 @@ void sim_listener_close(struct net_listener *base)
     struct sim_listener *listener = container_of(base, struct sim_listener, base);
     struct sim_net *net = container_of(base->net, struct sim_net, base);
     base->closing = true;
-    list_for_each (&net->world->exchanges, struct sim_exchange, node, exchange) {
+    list_for_each(&net->world->exchanges, struct sim_exchange, node, exchange) {
         if (exchange->listener == listener && !exchange->cancelled)
             sim_request_cancel(exchange, SHOAL_E_CANCELLED);
     }
@@ -203,7 +202,7 @@ void sim_listen_deliver(struct sim_message *message)
         exchange->request.payload_crc = crc32c(0, message->data, message->payload_len);
         completion_signal(&exchange->pulled, 0);
     } else if (!exchange->cancelled) {
-        sim_request_cancel(exchange, message->kind == SIM_BROKEN ? SHOAL_E_CONNECTION
-                                                                 : SHOAL_E_CANCELLED);
+        sim_request_cancel(exchange,
+                           message->kind == SIM_BROKEN ? SHOAL_E_CONNECTION : SHOAL_E_CANCELLED);
     }
 }

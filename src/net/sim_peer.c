@@ -47,7 +47,7 @@ static void cancel_at_server(struct sim_exchange *exchange)
 /* Each call of @peer, on its reactor or from outside of every reactor. */
 static void peer_end_all(struct sim_peer *peer, int error)
 {
-    list_for_each (&net_of(peer)->world->exchanges, struct sim_exchange, node, exchange) {
+    list_for_each(&net_of(peer)->world->exchanges, struct sim_exchange, node, exchange) {
         if (exchange->peer != peer || exchange->call == NULL)
             continue;
         sim_call_end(exchange, error);
@@ -69,7 +69,7 @@ void sim_peer_close(struct net_peer *base)
 /* A connection that breaks is noticed at both ends, each in its own time. */
 void sim_peer_break(struct sim_peer *peer)
 {
-    list_for_each (&net_of(peer)->world->exchanges, struct sim_exchange, node, exchange) {
+    list_for_each(&net_of(peer)->world->exchanges, struct sim_exchange, node, exchange) {
         if (exchange->peer != peer || exchange->call == NULL || exchange->server == NULL)
             continue;
         sim_send_broken(exchange->server->host, exchange->caller, exchange);
@@ -79,7 +79,7 @@ void sim_peer_break(struct sim_peer *peer)
 
 struct sim_listener *sim_listener_find(struct sim_net *net, const char *address)
 {
-    list_for_each (&net->listeners, struct sim_listener, node, listener) {
+    list_for_each(&net->listeners, struct sim_listener, node, listener) {
         if (!listener->base.closing && strcmp(listener->base.address, address) == 0)
             return listener;
     }
@@ -88,7 +88,7 @@ struct sim_listener *sim_listener_find(struct sim_net *net, const char *address)
 
 static struct sim_net *server_find(struct net_sim_world *world, const char *address)
 {
-    list_for_each (&world->nets, struct sim_net, node, net) {
+    list_for_each(&world->nets, struct sim_net, node, net) {
         if (!net->dead && sim_listener_find(net, address) != NULL)
             return net;
     }
@@ -129,8 +129,8 @@ int sim_call(struct net_peer *base, struct net_call *call)
     exchange->request.identity = net->identity;
     exchange->server = server_find(net->world, base->address);
     if (exchange->server != NULL)
-        sim_send(net, exchange->server, exchange, SIM_CALL, 0, call->header, call->header_len,
-                 NULL, 0);
+        sim_send(net, exchange->server, exchange, SIM_CALL, 0, call->header, call->header_len, NULL,
+                 0);
     else
         connect_fails(exchange);
 
@@ -149,7 +149,7 @@ int sim_call(struct net_peer *base, struct net_call *call)
 void sim_call_cancel(struct net_peer *base, struct net_call *call)
 {
     struct sim_net *net = container_of(base->net, struct sim_net, base);
-    list_for_each (&net->world->exchanges, struct sim_exchange, node, exchange) {
+    list_for_each(&net->world->exchanges, struct sim_exchange, node, exchange) {
         if (exchange->call != call)
             continue;
         sim_call_end(exchange, SHOAL_E_CANCELLED);
@@ -168,8 +168,7 @@ static int reply_take(struct net_call *call, const struct sim_message *message)
     net_iov_scatter(call->reply_payload, call->reply_payload_count,
                     message->data + message->header_len, message->payload_len);
     call->reply_payload_len = message->payload_len;
-    call->reply_payload_crc =
-        crc32c(0, message->data + message->header_len, message->payload_len);
+    call->reply_payload_crc = crc32c(0, message->data + message->header_len, message->payload_len);
     return 0;
 }
 

@@ -6,8 +6,8 @@
 #include "net/sim.h"
 #include "shoal/error.h"
 
-static const char *const kind_names[] = {"call", "pull", "data", "reply", "refuse", "cancel",
-                                         "broken"};
+static const char *const kind_names[] = {"call",   "pull",   "data",  "reply",
+                                         "refuse", "cancel", "broken"};
 
 uint64_t sim_now(const struct net_sim_world *world)
 {
@@ -190,7 +190,7 @@ void sim_send_broken(struct sim_host *from, struct sim_net *to, struct sim_excha
 
 void sim_release_held(struct net_sim_world *world)
 {
-    list_for_each (&world->held, struct sim_message, node, message) {
+    list_for_each(&world->held, struct sim_message, node, message) {
         if (sim_is_cut(world, message->from, message->to->host))
             continue;
         list_remove(&message->node);
@@ -204,7 +204,7 @@ void sim_release_held(struct net_sim_world *world)
 /* A crash takes with it some of what had not left the machine yet: half, drawn one by one. */
 void sim_drop_sent_by(struct net_sim_world *world, const struct sim_host *host)
 {
-    list_for_each (&world->nets, struct sim_net, node, net) {
+    list_for_each(&world->nets, struct sim_net, node, net) {
         if (net->host == host)
             continue;
         for (size_t i = 0; i < net->heap_count; i++) {
@@ -213,7 +213,7 @@ void sim_drop_sent_by(struct net_sim_world *world, const struct sim_host *host)
                 message->dropped |= prng_chance(&world->prng, 1, 2);
         }
     }
-    list_for_each (&world->held, struct sim_message, node, message) {
+    list_for_each(&world->held, struct sim_message, node, message) {
         if (message->from == host || message->to->host == host) {
             list_remove(&message->node);
             message_free(message);
@@ -235,7 +235,7 @@ static unsigned crash_poll(struct sim_net *net)
 {
     net->crash_pending = false;
     sim_queue_clear(net);
-    list_for_each (&net->world->exchanges, struct sim_exchange, node, exchange) {
+    list_for_each(&net->world->exchanges, struct sim_exchange, node, exchange) {
         if (exchange->caller == net && exchange->call != NULL)
             sim_call_end(exchange, SHOAL_E_SHUTDOWN);
         if (exchange->server == net && exchange->listener != NULL)

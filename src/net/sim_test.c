@@ -16,10 +16,10 @@ void rig_nets_create(struct rig *rig)
     assert_int_equal(net_sim_world_create(&rig->clock, 42, &calm, &rig->world), 0);
     struct net_identity server = {.role = NET_ROLE_NODE, .name = "server", .cluster = "c"};
     struct net_identity client = {.role = NET_ROLE_CLIENT, .name = "client", .cluster = "c"};
-    assert_int_equal(
-        net_sim_create(rig->world, rig->reactor, "server", &server, &rig->server_net), 0);
-    assert_int_equal(
-        net_sim_create(rig->world, rig->reactor, "client", &client, &rig->client_net), 0);
+    assert_int_equal(net_sim_create(rig->world, rig->reactor, "server", &server, &rig->server_net),
+                     0);
+    assert_int_equal(net_sim_create(rig->world, rig->reactor, "client", &client, &rig->client_net),
+                     0);
 }
 
 void rig_nets_destroy(struct rig *rig)
@@ -241,10 +241,10 @@ static void hash_event(void *ctx, const struct net_sim_event *event)
 {
     (void)ctx;
     char line[256];
-    int len = snprintf(line, sizeof line, "%llu %s %s %s %s %llu %zu %zu",
-                       (unsigned long long)event->at_ns, event->what, event->kind, event->from,
-                       event->to, (unsigned long long)event->call, event->header_len,
-                       event->payload_len);
+    int len =
+        snprintf(line, sizeof line, "%llu %s %s %s %s %llu %zu %zu",
+                 (unsigned long long)event->at_ns, event->what, event->kind, event->from, event->to,
+                 (unsigned long long)event->call, event->header_len, event->payload_len);
     trace_hash = hash64(line, (size_t)len, trace_hash);
 }
 

@@ -108,8 +108,7 @@ int net_tcp_reload(struct net *base)
     struct tls_context *fresh = NULL;
     struct net_identity identity;
     const struct net_tcp_config *config = &net->config;
-    int error =
-        tls_context_create(config->certificate, config->key, config->ca, &fresh, &identity);
+    int error = tls_context_create(config->certificate, config->key, config->ca, &fresh, &identity);
     if (error != 0)
         return error;
     tls_context_put(net->tls);

@@ -32,13 +32,13 @@
 #include "net/tcp_tag.h"
 #include "net/tcp_tls.h"
 
-#define TCP_HEAD_ROOM 32768u   /* encoded frames and message headers of one send */
-#define TCP_RX_ROOM 65536u     /* received and not yet parsed */
-#define TCP_SINK_BYTES 65536u  /* where payload goes that nobody wants any more */
+#define TCP_HEAD_ROOM 32768u  /* encoded frames and message headers of one send */
+#define TCP_RX_ROOM 65536u    /* received and not yet parsed */
+#define TCP_SINK_BYTES 65536u /* where payload goes that nobody wants any more */
 #define TCP_CHUNK_PLAIN 262144u
 #define TCP_CHUNK_TLS 65536u
 #define TCP_CIPHER_ROOM (TCP_HEAD_ROOM + TCP_CHUNK_TLS + 4096u)
-#define TCP_REFUSALS 32u       /* refusals of one connection waiting to be sent */
+#define TCP_REFUSALS 32u /* refusals of one connection waiting to be sent */
 #define TCP_SLOTS_MAX 32768u
 
 struct tcp_net {
@@ -95,9 +95,9 @@ enum tcp_state {
 struct tcp_rx {
     struct uring_op op;
     bool busy;
-    bool direct;     /* the receive under way goes to `landing`, or to the sink, not to `buffer` */
+    bool direct; /* the receive under way goes to `landing`, or to the sink, not to `buffer` */
     uint32_t direct_bytes; /* of its payload; what comes beyond is in `buffer` */
-    bool paused;     /* no room to refuse any more */
+    bool paused;           /* no room to refuse any more */
     bool saw_payload;
     uint64_t turn;   /* counts receives */
     uint8_t *buffer; /* [start, end) is unparsed */
@@ -122,7 +122,7 @@ struct tcp_tx {
     uint64_t poll_ns;  /* the poll in which now_bytes were sent without the ring */
     size_t now_bytes;
     struct list urgent, bulk;
-    struct tcp_out *lent;    /* whose payload the kernel is reading */
+    struct tcp_out *lent; /* whose payload the kernel is reading */
     bool lent_withdrawn;
     struct msghdr message;
     struct iovec iov[1 + NET_IOV_MAX];
@@ -174,7 +174,7 @@ struct tcp_slot {
     struct tcp_conn *conn; /* held */
     uint64_t call_id;
     struct net_call *call; /* NULL when nobody waits */
-    bool answered; /* nothing more will come for this call */
+    bool answered;         /* nothing more will come for this call */
     struct completion done;
     struct tcp_out out;
     struct tcp_landing landing;

@@ -158,7 +158,7 @@ void tcp_conn_watch(struct tcp_conn *conn)
     if (timer_armed(&conn->timer))
         return;
     uint64_t due = conn->state < CONN_OPEN ? conn->handshake_due_ns
-                                          : tcp_now(conn->net) + watch_interval(conn);
+                                           : tcp_now(conn->net) + watch_interval(conn);
     timer_arm(conn->net->base.reactor, &conn->timer, due, tick);
 }
 

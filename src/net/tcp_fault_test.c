@@ -144,8 +144,8 @@ static void transfer_run(void *arg)
 {
     struct transfer *transfer = arg;
     const struct iovec iov = {transfer->memory, NET_PAYLOAD_MAX};
-    transfer->result = rig_call_payload(transfer->rig, RIG_SOURCE, NET_PAYLOAD_MAX, 20000, NULL, 0,
-                                        &iov, 1, NULL);
+    transfer->result =
+        rig_call_payload(transfer->rig, RIG_SOURCE, NET_PAYLOAD_MAX, 20000, NULL, 0, &iov, 1, NULL);
     transfer->done = true;
 }
 

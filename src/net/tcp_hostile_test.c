@@ -51,8 +51,8 @@ static void ask_and_never_read(void *arg)
     for (uint64_t i = 0; i < 8 && hostile->result == 0; i++) {
         frame = (struct tcp_frame){.type = TCP_CALL,
                                    .call = (i + 1) << 16 | i,
-                                   .header_len = (uint32_t)rig_header(header, RIG_SOURCE,
-                                                                      NET_PAYLOAD_MAX),
+                                   .header_len =
+                                       (uint32_t)rig_header(header, RIG_SOURCE, NET_PAYLOAD_MAX),
                                    .deadline_us = 20000000,
                                    .room = NET_PAYLOAD_MAX};
         hostile->result = raw_send(raw, &frame, header);
@@ -249,9 +249,8 @@ static struct tcp_frame random_frame(struct prng *prng, bool server, uint64_t la
     struct tcp_frame frame = {.type = likely[server][prng_below(prng, 4)]};
     if (prng_chance(prng, 1, 20))
         frame.type = (uint8_t)prng_between(prng, TCP_CALL, TCP_PONG);
-    frame.call = prng_chance(prng, 1, 2)
-                     ? last_call
-                     : prng_below(prng, 1000) << 16 | prng_below(prng, 16);
+    frame.call =
+        prng_chance(prng, 1, 2) ? last_call : prng_below(prng, 1000) << 16 | prng_below(prng, 16);
     if (frame.type == TCP_CALL || frame.type == TCP_REPLY)
         frame.header_len = (uint32_t)prng_between(prng, 5, 40);
     if (frame.type == TCP_REFUSE)

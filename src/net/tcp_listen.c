@@ -282,13 +282,13 @@ static int on_call(struct tcp_conn *conn, const struct tcp_frame *frame, const u
     }
     memset(request, 0, offsetof(struct tcp_request, header));
     memcpy(request->header, header, frame->header_len);
-    request->base = (struct net_request){.net = &net->base,
-                                         .header = request->header,
-                                         .header_len = frame->header_len,
-                                         .payload_len = frame->total,
-                                         .deadline_ns =
-                                             tcp_now(net) + (uint64_t)frame->deadline_us * 1000,
-                                         .identity = conn->identity};
+    request->base =
+        (struct net_request){.net = &net->base,
+                             .header = request->header,
+                             .header_len = frame->header_len,
+                             .payload_len = frame->total,
+                             .deadline_ns = tcp_now(net) + (uint64_t)frame->deadline_us * 1000,
+                             .identity = conn->identity};
     request->conn = conn;
     request->listener = listener;
     request->call = frame->call;
@@ -327,7 +327,7 @@ int tcp_listen_frame(struct tcp_conn *conn, const struct tcp_frame *frame, const
 void tcp_listen_closed(struct tcp_conn *conn)
 {
     struct tcp_listener *listener = conn->listener;
-    list_for_each (&conn->requests, struct tcp_request, node, request)
+    list_for_each(&conn->requests, struct tcp_request, node, request)
         request_cancel(request, SHOAL_E_CONNECTION);
     conn->listener = NULL;
     listener->conns--;
@@ -336,7 +336,7 @@ void tcp_listen_closed(struct tcp_conn *conn)
 
 static void conns_close(struct tcp_listener *listener, struct tcp_net *net)
 {
-    list_for_each (&net->conns, struct tcp_conn, node, conn) {
+    list_for_each(&net->conns, struct tcp_conn, node, conn) {
         if (conn->listener == listener)
             tcp_conn_close(conn, SHOAL_E_SHUTDOWN);
     }
@@ -351,10 +351,10 @@ void tcp_listener_close(struct net_listener *base)
     timer_cancel(&listener->pause);
     if (listener->accepting)
         uring_cancel(net->uring, &listener->accept_op);
-    list_for_each (&net->conns, struct tcp_conn, node, conn) {
+    list_for_each(&net->conns, struct tcp_conn, node, conn) {
         if (conn->listener != listener)
             continue;
-        list_for_each (&conn->requests, struct tcp_request, node, request)
+        list_for_each(&conn->requests, struct tcp_request, node, request)
             request_cancel(request, SHOAL_E_CANCELLED);
     }
     while (listener->unanswered > 0)

@@ -23,8 +23,7 @@ struct tcp_tag *tcp_tag_create(const uint8_t key[TCP_TAG_KEY_BYTES])
     if (tag == NULL)
         return NULL;
     tag->ctx = EVP_CIPHER_CTX_new();
-    if (tag->ctx == NULL ||
-        EVP_EncryptInit_ex(tag->ctx, EVP_aes_128_gcm(), NULL, key, NULL) != 1) {
+    if (tag->ctx == NULL || EVP_EncryptInit_ex(tag->ctx, EVP_aes_128_gcm(), NULL, key, NULL) != 1) {
         tcp_tag_destroy(tag);
         return NULL;
     }

@@ -70,8 +70,8 @@ static void foreign_authority(struct rig *rig)
     RIG_ASSERT_EQUAL(rig, rig->served, 0);
     /* And the other way round: a client that trusts another authority refuses the server. */
     struct net *net = test_net(rig, "client", "other/ca", false);
-    RIG_ASSERT_EQUAL(
-        rig, test_call_from(rig, net, net_listener_address(rig->listener), NULL), SHOAL_E_DENIED);
+    RIG_ASSERT_EQUAL(rig, test_call_from(rig, net, net_listener_address(rig->listener), NULL),
+                     SHOAL_E_DENIED);
     net_destroy(net);
 }
 
@@ -98,10 +98,8 @@ static void an_expired_certificate_is_denied(void **state)
 
 static void other_cluster(struct rig *rig)
 {
-    issue(rig, (struct net_cert_request){.role = NET_ROLE_CLIENT,
-                                         .name = "client",
-                                         .stem = "atoll",
-                                         .cluster = "atoll"});
+    issue(rig, (struct net_cert_request){
+                   .role = NET_ROLE_CLIENT, .name = "client", .stem = "atoll", .cluster = "atoll"});
     RIG_ASSERT_EQUAL(rig, call_as(rig, "atoll"), SHOAL_E_DENIED);
     RIG_ASSERT(rig, logged("of cluster atoll") || logged("of cluster reef"));
     RIG_ASSERT_EQUAL(rig, rig->served, 0);
@@ -119,9 +117,9 @@ static void client_serves(struct rig *rig)
     struct net_listener *listener = NULL;
     struct net *net = test_net(rig, "client", "ca", false);
     RIG_ASSERT_EQUAL(rig, net_listen(net, "127.0.0.1:0", &nobody, &listener), 0);
-    RIG_ASSERT_EQUAL(
-        rig, test_call_from(rig, rig->client_net, net_listener_address(listener), NULL),
-        SHOAL_E_DENIED);
+    RIG_ASSERT_EQUAL(rig,
+                     test_call_from(rig, rig->client_net, net_listener_address(listener), NULL),
+                     SHOAL_E_DENIED);
     RIG_ASSERT(rig, logged("serves with the certificate of a client"));
     net_listener_close(listener);
     net_destroy(net);
@@ -136,8 +134,8 @@ static void a_client_cannot_pose_as_a_server(void **state)
 static void one_side_plain(struct rig *rig)
 {
     struct net *net = test_net(rig, "client", "ca", rig->backend != RIG_TCP_PLAIN);
-    RIG_ASSERT_EQUAL(
-        rig, test_call_from(rig, net, net_listener_address(rig->listener), "server"), 0);
+    RIG_ASSERT_EQUAL(rig, test_call_from(rig, net, net_listener_address(rig->listener), "server"),
+                     0);
     net_destroy(net);
 }
 
@@ -217,8 +215,7 @@ static void newer_server(struct rig *rig)
     struct version_case one = {.listen_fd = raw_listen(address, sizeof address)};
     pthread_t thread;
     RIG_ASSERT_EQUAL(rig, pthread_create(&thread, NULL, serve_newer_thread, &one), 0);
-    RIG_ASSERT_EQUAL(rig, test_call_from(rig, rig->client_net, address, NULL),
-                     SHOAL_E_VERSION);
+    RIG_ASSERT_EQUAL(rig, test_call_from(rig, rig->client_net, address, NULL), SHOAL_E_VERSION);
     pthread_join(thread, NULL);
     close(one.listen_fd);
 }

@@ -217,7 +217,8 @@ static bool may_send_now(struct tcp_conn *conn, bool bulk)
     return bulk ? tx->now_bytes < NOW_BYTES_PER_POLL : tx->now_bytes == 0;
 }
 
-/* Return: whether all of the message is sent; else the ring, or the end of the connection, has it. */
+/* Return: whether all of the message is sent; else the ring, or the end of the connection, has it.
+ */
 static bool send_message(struct tcp_conn *conn, bool bulk)
 {
     struct tcp_tx *tx = &conn->tx;

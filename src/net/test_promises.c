@@ -60,7 +60,7 @@ static void sink(struct rig *rig, size_t len)
 
 PROMISE(a_payload_of_any_length_is_pulled_whole)
 {
-    static const size_t lengths[] = {0,     1,      4095,      4096,      70000,
+    static const size_t lengths[] = {0,     1,      4095,   4096,     70000,
                                      65536, 262144, 262145, 1u << 20, NET_PAYLOAD_MAX};
     for (size_t i = 0; i < ARRAY_LEN(lengths); i++)
         sink(rig, lengths[i]);
@@ -82,8 +82,8 @@ PROMISE(a_reply_of_any_length_lands_in_the_callers_memory)
             rig, rig_call_payload(rig, RIG_SOURCE, len, 10000, NULL, 0, &whole, 1, &came), 0);
         RIG_ASSERT_EQUAL(rig, came, len);
         memset(rig->client_buffer, 0xee, NET_PAYLOAD_MAX);
-        RIG_ASSERT_EQUAL(
-            rig, rig_call_payload(rig, RIG_SOURCE, len, 10000, NULL, 0, iov, 2, &came), 0);
+        RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SOURCE, len, 10000, NULL, 0, iov, 2, &came),
+                         0);
         RIG_ASSERT_EQUAL(rig, came, len);
         rig_pattern(expected, len, len);
         RIG_ASSERT(rig, memcmp(expected, rig->client_buffer, len) == 0);
@@ -95,17 +95,14 @@ PROMISE(a_reply_of_any_length_lands_in_the_callers_memory)
 PROMISE(a_reply_that_does_not_fit_is_too_large_and_the_next_call_works)
 {
     const struct iovec iov = {rig->client_buffer, 4096};
-    RIG_ASSERT_EQUAL(rig,
-                     rig_call_payload(rig, RIG_SOURCE, 4097, 1000, NULL, 0, &iov, 1, NULL),
+    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SOURCE, 4097, 1000, NULL, 0, &iov, 1, NULL),
                      SHOAL_E_TOO_LARGE);
-    RIG_ASSERT_EQUAL(rig,
-                     rig_call_payload(rig, RIG_SOURCE, 4096, 1000, NULL, 0, &iov, 1, NULL), 0);
+    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SOURCE, 4096, 1000, NULL, 0, &iov, 1, NULL), 0);
 }
 
 PROMISE(a_refusal_is_what_the_caller_gets)
 {
-    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_REFUSE, -SHOAL_E_BUSY, 1000, NULL, NULL),
-                     SHOAL_E_BUSY);
+    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_REFUSE, -SHOAL_E_BUSY, 1000, NULL, NULL), SHOAL_E_BUSY);
     RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_REFUSE, -SHOAL_E_DENIED, 1000, NULL, NULL),
                      SHOAL_E_DENIED);
 }
@@ -181,8 +178,8 @@ static void cancel_after(struct rig *rig, enum rig_op op, uint32_t operand, uint
 
 PROMISE(a_call_can_be_cancelled_in_each_phase)
 {
-    cancel_after(rig, RIG_HANG, 0, 0, 0);           /* before it left, or connected */
-    cancel_after(rig, RIG_HANG, 0, 20 * RIG_MS, 0); /* while the handler runs */
+    cancel_after(rig, RIG_HANG, 0, 0, 0);                        /* before it left, or connected */
+    cancel_after(rig, RIG_HANG, 0, 20 * RIG_MS, 0);              /* while the handler runs */
     cancel_after(rig, RIG_SLEEP_PULL, 20, 5 * RIG_MS, 1u << 20); /* before the pull */
     for (uint64_t us = 100; us < 12000; us += 1300) {
         cancel_after(rig, RIG_SINK, 0, us * 1000, NET_PAYLOAD_MAX);
@@ -197,8 +194,7 @@ PROMISE(a_pull_of_a_caller_that_gave_up_ends)
 {
     const struct iovec iov = {rig->client_buffer, 1u << 20};
     connect_first(rig);
-    RIG_ASSERT_EQUAL(rig,
-                     rig_call_payload(rig, RIG_SLEEP_PULL, 300, 100, &iov, 1, NULL, 0, NULL),
+    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SLEEP_PULL, 300, 100, &iov, 1, NULL, 0, NULL),
                      SHOAL_E_TIMEOUT);
     while (rig->handlers_running > 0)
         fiber_sleep(RIG_MS);
@@ -241,10 +237,10 @@ PROMISE(a_thousand_calls_are_outstanding_at_once)
 PROMISE(a_call_beyond_the_peers_bound_is_busy_at_once)
 {
     struct net_peer *wide = rig->peer;
-    RIG_ASSERT_EQUAL(rig,
-                     net_peer_open(rig->client_net, net_listener_address(rig->listener), NULL, 10,
-                                   &rig->peer),
-                     0);
+    RIG_ASSERT_EQUAL(
+        rig,
+        net_peer_open(rig->client_net, net_listener_address(rig->listener), NULL, 10, &rig->peer),
+        0);
     struct many many = run_many(rig, 30);
     RIG_ASSERT_EQUAL(rig, many.ok, 10);
     RIG_ASSERT_EQUAL(rig, many.busy, 20);
@@ -255,10 +251,10 @@ PROMISE(a_call_beyond_the_peers_bound_is_busy_at_once)
 PROMISE(closing_a_peer_cancels_its_calls)
 {
     struct net_peer *kept = rig->peer;
-    RIG_ASSERT_EQUAL(rig,
-                     net_peer_open(rig->client_net, net_listener_address(rig->listener), NULL, 10,
-                                   &rig->peer),
-                     0);
+    RIG_ASSERT_EQUAL(
+        rig,
+        net_peer_open(rig->client_net, net_listener_address(rig->listener), NULL, 10, &rig->peer),
+        0);
     uint8_t header[8], reply[64];
     struct cancel_case one = {.rig = rig,
                               .call = {.header = header,

@@ -161,8 +161,8 @@ static void on_request(void *ctx, struct net_request *request)
 /* ---- the client ---- */
 
 int rig_call_payload(struct rig *rig, enum rig_op op, uint32_t operand, uint64_t ms,
-                     const struct iovec *payload, unsigned payload_count,
-                     const struct iovec *room, unsigned room_count, size_t *came)
+                     const struct iovec *payload, unsigned payload_count, const struct iovec *room,
+                     unsigned room_count, size_t *came)
 {
     uint8_t header[8], reply[64];
     struct net_call call = {.header = header,

@@ -69,8 +69,8 @@ size_t rig_header(uint8_t *header, enum rig_op op, uint32_t operand);
 int rig_call(struct rig *rig, enum rig_op op, uint32_t operand, uint64_t ms, uint8_t *reply,
              size_t *reply_len);
 int rig_call_payload(struct rig *rig, enum rig_op op, uint32_t operand, uint64_t ms,
-                     const struct iovec *payload, unsigned payload_count,
-                     const struct iovec *room, unsigned room_count, size_t *came);
+                     const struct iovec *payload, unsigned payload_count, const struct iovec *room,
+                     unsigned room_count, size_t *came);
 uint64_t rig_now(const struct rig *rig);
 void rig_pattern(uint8_t *at, size_t len, uint32_t seed);
 

@@ -169,7 +169,8 @@ static bool proxy_pass(struct proxy *proxy, int from, int to, int direction)
 static void proxy_pair(struct proxy *proxy, int client, int server)
 {
     while (!proxy->stop) {
-        struct pollfd wait[2] = {{.fd = client, .events = POLLIN}, {.fd = server, .events = POLLIN}};
+        struct pollfd wait[2] = {{.fd = client, .events = POLLIN},
+                                 {.fd = server, .events = POLLIN}};
         if (poll(wait, 2, 20) <= 0)
             continue;
         if (wait[0].revents != 0 && !proxy_pass(proxy, client, server, 0))
@@ -325,10 +326,8 @@ int raw_receive(struct raw *raw, struct tcp_frame *frame, uint8_t *header)
 
 int raw_hello(struct raw *raw, uint8_t version_min, uint8_t version_max)
 {
-    const struct tcp_hello hello = {.version_min = version_min,
-                                    .version_max = version_max,
-                                    .max_calls = 16,
-                                    .cluster = "reef"};
+    const struct tcp_hello hello = {
+        .version_min = version_min, .version_max = version_max, .max_calls = 16, .cluster = "reef"};
     uint8_t body[64];
     struct tcp_frame frame = {.type = TCP_HELLO};
     frame.header_len = (uint32_t)tcp_hello_encode(&hello, body, sizeof body);

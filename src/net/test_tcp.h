@@ -21,8 +21,8 @@ struct net *test_net(struct rig *rig, const char *stem, const char *ca, bool pla
 int test_call_from(struct rig *rig, struct net *net, const char *address, const char *name);
 
 /*
- * A proxy in a thread between two sockets, that counts what it passes to either side and, at a byte,
- * turns a bit, stops passing, or cuts the connection. It takes one connection after another.
+ * A proxy in a thread between two sockets, that counts what it passes to either side and, at a
+ * byte, turns a bit, stops passing, or cuts the connection. It takes one connection after another.
  */
 enum proxy_fault { PROXY_NONE, PROXY_FLIP, PROXY_STALL, PROXY_CUT };
 
@@ -31,9 +31,9 @@ struct proxy {
     int listen_fd;
     uint16_t port, target_port;
     char address[NET_ADDRESS_MAX];
-    atomic_int fault;      /* enum proxy_fault */
-    atomic_int to_client;  /* which direction it strikes */
-    atomic_llong at;       /* byte of that direction, counted from when it was set */
+    atomic_int fault;     /* enum proxy_fault */
+    atomic_int to_client; /* which direction it strikes */
+    atomic_llong at;      /* byte of that direction, counted from when it was set */
     atomic_llong passed[2];
     atomic_bool stop;
 };
@@ -43,8 +43,8 @@ void proxy_stop(struct proxy *proxy);
 void proxy_set(struct proxy *proxy, enum proxy_fault fault, bool to_client, long long at);
 
 /*
- * A hand-made peer: blocking, in its own thread, TLS and frames with the real parsers, so that it can
- * say what no net ever would.
+ * A hand-made peer: blocking, in its own thread, TLS and frames with the real parsers, so that it
+ * can say what no net ever would.
  */
 struct raw {
     int fd;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net-call-64k, net-call-1m and the like: a call of 64 bytes that is answered with a payload, at the
- * median, against a raw socket that does the same. Plain, and with TLS. Servers are processes of
- * their own; the two sides take turns in small batches.
+ * net-call-64k, net-call-1m and the like: a call of 64 bytes that is answered with a payload, at
+ * the median, against a raw socket that does the same. Plain, and with TLS. Servers are processes
+ * of their own; the two sides take turns in small batches.
  */
 #include <signal.h>
 #include <stdio.h>
