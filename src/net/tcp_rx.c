@@ -260,8 +260,8 @@ static int frame_end(struct tcp_conn *conn)
     struct tcp_rx *rx = &conn->rx;
     const struct tcp_frame *frame = &rx->frame;
     const uint8_t *header = rx->head + frame_overhead(conn);
-    if (conn->plain && !tcp_tag_right(conn->tag_in, conn->sequence_in, rx->head, header,
-                                      frame->header_len, rx->head + TCP_FRAME_BYTES)) {
+    if (conn->plain && !tcp_tag_right(conn->tag_in, rx->head, header, frame->header_len,
+                                      rx->head + TCP_FRAME_BYTES)) {
         LOG_WARN("%s: a frame with a wrong tag", conn->remote);
         return SHOAL_E_CORRUPT;
     }

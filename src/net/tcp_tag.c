@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/tcp_tag.h"
 
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/check.h"
-#include "base/codec.h"
 #include "base/hash.h"
 
-#define KEY_BYTES 16u
-#define NONCE_BYTES 12u
-
 struct tcp_tag {
-    EVP_CIPHER_CTX *ctx; /* keyed once; each tag sets only the nonce */
-    uint8_t salt[NONCE_BYTES];
+    EVP_MAC_CTX *ctx; /* keyed once, and begun anew for each frame */
 };
 
 struct tcp_tag *tcp_tag_create(const uint8_t key[TCP_TAG_KEY_BYTES])
 {
+    char cipher[] = "AES-128-CBC";
+    const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_CIPHER, cipher, 0),
+                                 OSSL_PARAM_construct_end()};
     struct tcp_tag *tag = calloc(1, sizeof *tag);
     if (tag == NULL)
         return NULL;
-    tag->ctx = EVP_CIPHER_CTX_new();
-    if (tag->ctx == NULL || EVP_EncryptInit_ex(tag->ctx, EVP_aes_128_gcm(), NULL, key, NULL) != 1) {
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "CMAC", NULL);
+    tag->ctx = mac != NULL ? EVP_MAC_CTX_new(mac) : NULL;
+    EVP_MAC_free(mac); /* the context holds it */
+    if (tag->ctx == NULL || EVP_MAC_init(tag->ctx, key, TCP_TAG_KEY_BYTES, params) != 1) {
         tcp_tag_destroy(tag);
         return NULL;
     }
-    memcpy(tag->salt, key + KEY_BYTES, NONCE_BYTES);
     return tag;
 }
 
@@ -35,31 +35,26 @@ void tcp_tag_destroy(struct tcp_tag *tag)
 {
     if (tag == NULL)
         return;
-    EVP_CIPHER_CTX_free(tag->ctx);
+    EVP_MAC_CTX_free(tag->ctx);
     free(tag);
 }
 
-void tcp_tag_make(struct tcp_tag *tag, uint64_t sequence, const void *frame, const void *header,
-                  size_t header_len, uint8_t out[TCP_TAG_BYTES])
+void tcp_tag_make(struct tcp_tag *tag, const void *frame, const void *header, size_t header_len,
+                  uint8_t out[TCP_TAG_BYTES])
 {
-    uint8_t nonce[NONCE_BYTES];
-    memcpy(nonce, tag->salt, sizeof nonce);
-    store_le64(nonce + 4, load_le64(nonce + 4) ^ sequence);
-    int ignored = 0;
-    uint8_t nothing[16];
-    bool ok = EVP_EncryptInit_ex(tag->ctx, NULL, NULL, NULL, nonce) == 1 &&
-              EVP_EncryptUpdate(tag->ctx, NULL, &ignored, frame, TCP_FRAME_BYTES) == 1;
+    size_t len = 0;
+    bool ok = EVP_MAC_init(tag->ctx, NULL, 0, NULL) == 1 &&
+              EVP_MAC_update(tag->ctx, frame, TCP_FRAME_BYTES) == 1;
     if (ok && header_len > 0)
-        ok = EVP_EncryptUpdate(tag->ctx, NULL, &ignored, header, (int)header_len) == 1;
-    ok = ok && EVP_EncryptFinal_ex(tag->ctx, nothing, &ignored) == 1 &&
-         EVP_CIPHER_CTX_ctrl(tag->ctx, EVP_CTRL_AEAD_GET_TAG, TCP_TAG_BYTES, out) == 1;
+        ok = EVP_MAC_update(tag->ctx, header, header_len) == 1;
+    ok = ok && EVP_MAC_final(tag->ctx, out, &len, TCP_TAG_BYTES) == 1 && len == TCP_TAG_BYTES;
     CHECK(ok);
 }
 
-bool tcp_tag_right(struct tcp_tag *tag, uint64_t sequence, const void *frame, const void *header,
-                   size_t header_len, const uint8_t expected[TCP_TAG_BYTES])
+bool tcp_tag_right(struct tcp_tag *tag, const void *frame, const void *header, size_t header_len,
+                   const uint8_t expected[TCP_TAG_BYTES])
 {
     uint8_t made[TCP_TAG_BYTES];
-    tcp_tag_make(tag, sequence, frame, header, header_len, made);
+    tcp_tag_make(tag, frame, header, header_len, made);
     return hash_equal_secret(made, expected, sizeof made) != 0;
 }

@@ -70,8 +70,7 @@ static void append_frame(struct tcp_conn *conn, struct tcp_frame *frame, const v
     frame->header_crc = crc32c(0, at + overhead, frame->header_len);
     tcp_frame_encode(frame, at);
     if (conn->plain)
-        tcp_tag_make(conn->tag_out, frame->sequence, at, at + overhead, frame->header_len,
-                     at + TCP_FRAME_BYTES);
+        tcp_tag_make(conn->tag_out, at, at + overhead, frame->header_len, at + TCP_FRAME_BYTES);
     tx->head_len += overhead + frame->header_len;
 }
 

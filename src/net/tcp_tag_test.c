@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/tcp_tag.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+
+/* RFC 4493, section 4, example 4: a message of just a frame's length. */
+static const char key_hex[] = "2b7e151628aed2a6abf7158809cf4f3c";
+static const char message_hex[] =
+    "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+    "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710";
+static const char tag_hex[] = "51f0bebf7e3b9d92fc49741779363cfe";
+
+static struct tcp_tag *example(uint8_t message[TCP_FRAME_BYTES], uint8_t tag[TCP_TAG_BYTES])
+{
+    uint8_t key[TCP_TAG_KEY_BYTES];
+    assert_int_equal(hex_decode(key_hex, strlen(key_hex), key, sizeof key), 0);
+    assert_int_equal(hex_decode(message_hex, strlen(message_hex), message, TCP_FRAME_BYTES), 0);
+    assert_int_equal(hex_decode(tag_hex, strlen(tag_hex), tag, TCP_TAG_BYTES), 0);
+    struct tcp_tag *made = tcp_tag_create(key);
+    assert_non_null(made);
+    return made;
+}
+
+static void the_tag_is_the_one_of_the_standard_each_time(void **state)
+{
+    (void)state;
+    uint8_t message[TCP_FRAME_BYTES], expected[TCP_TAG_BYTES], made[TCP_TAG_BYTES];
+    struct tcp_tag *tag = example(message, expected);
+    for (unsigned i = 0; i < 3; i++) {
+        tcp_tag_make(tag, message, NULL, 0, made);
+        assert_memory_equal(made, expected, sizeof made);
+    }
+    tcp_tag_destroy(tag);
+}
+
+static void every_bit_of_frame_header_and_tag_counts(void **state)
+{
+    (void)state;
+    uint8_t frame[TCP_FRAME_BYTES], made[TCP_TAG_BYTES], header[40] = {3};
+    struct tcp_tag *tag = example(frame, made);
+    tcp_tag_make(tag, frame, header, sizeof header, made);
+    assert_true(tcp_tag_right(tag, frame, header, sizeof header, made));
+    assert_false(tcp_tag_right(tag, frame, header, sizeof header - 1, made));
+    struct {
+        uint8_t *at;
+        size_t len;
+    } parts[] = {{frame, sizeof frame}, {header, sizeof header}, {made, sizeof made}};
+    for (unsigned part = 0; part < 3; part++) {
+        for (size_t bit = 0; bit < parts[part].len * 8; bit++) {
+            parts[part].at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            assert_false(tcp_tag_right(tag, frame, header, sizeof header, made));
+            parts[part].at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+    tcp_tag_destroy(tag);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_tag_is_the_one_of_the_standard_each_time),
+        cmocka_unit_test(every_bit_of_frame_header_and_tag_counts),
+    };
+    return cmocka_run_group_tests_name("tcp tag", tests, NULL, NULL);
+}
