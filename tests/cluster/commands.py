@@ -229,10 +229,55 @@ def devices(cluster):
     fails(cluster, ["no "], "fsck", path + "-missing")
 
 
+def threads(cluster):
+    done = subprocess.run([os.environ["SHOAL_THREADS"], "replicated", "3"], check=False, text=True,
+                          env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(f"   {done.stdout.strip()}", flush=True)
+
+
+def container(cluster):
+    for arguments in [["stat", "durable/x"], ["up", "--dir", os.path.join(cluster.work, "other")]]:
+        done = subprocess.run([os.environ["SHOAL_WITHOUT_URING"], cluster.program, *arguments],
+                              env=cluster.environment, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, check=False, timeout=60)
+        assert done.returncode == 1 and "io_uring" in done.stderr and "container" in done.stderr, \
+            done.stderr
+
+
+def full(cluster):
+    """A full cluster says so, and room comes back when blobs are removed."""
+    path = os.path.join(cluster.work, "fill")
+    with open(path, "wb") as file:
+        file.write(os.urandom(200000))
+    with Cluster(3, size="16M") as small:
+        for number in range(200):
+            done = small.run("put", f"replicated/fill-{number}", path, check=False)
+            if done.returncode != 0:
+                break
+        assert "no space" in done.stderr, done.stderr
+        assert number > 40, number
+        assert any("full" in text for text in small.json("status")["warnings"])
+        small.shoal("rm", *[f"replicated/fill-{i}" for i in range(number)])
+        for _ in range(100):  # space is given back once nothing can need it any more
+            done = small.run("put", "replicated/again", path, check=False)
+            if done.returncode == 0:
+                break
+            time.sleep(1)
+        assert done.returncode == 0, done.stderr
+
+
+def documented(cluster):
+    root = os.path.join(HERE, "..", "..")
+    subprocess.run([os.path.join(root, "scripts/lib/make-cli-doc"), cluster.program, "--check",
+                    os.path.join(root, "docs/cli.md")], check=True)
+
+
 def main():
     steps = [put_and_get, streams, content, conditions, directories, pools, status, metrics,
              bench_and_replay, node_commands, supervisor_death, resume, two_clusters, messages,
-             devices]
+             devices, threads, container, full, documented]
     wanted = sys.argv[1:]
     with Cluster(6) as cluster:
         for step in steps:
