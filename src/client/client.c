@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "client/client_private.h"
 
+#define REFRESH_LIMIT_NS UINT64_C(2000000000)
 #define REFRESH_PAUSE_NS UINT64_C(10000000) /* between two questions for a newer map */
 #define REFRESH_CALL_NS UINT64_C(1000000000)
 
@@ -271,15 +272,17 @@ static int refresh_from_anybody(struct client *client, uint64_t deadline_ns)
 
 int client_refresh(struct client *client, uint64_t deadline_ns)
 {
-    uint64_t before = client->view != NULL ? client->view->map->epoch : 0;
+    uint64_t began = reactor_now_ns(client->reactor);
     fiber_mutex_lock(&client->refreshing);
     int rc = 0;
-    /* Somebody else may have brought it while this one waited. */
-    if (client->view == NULL || client->view->map->epoch == before) {
+    /* Somebody else asked while this one waited; to ask again in turn would take each its time. */
+    if (client->view == NULL || client->refreshed_ns <= began) {
         uint64_t next = client->refreshed_ns + REFRESH_PAUSE_NS;
         if (client->refreshed_ns != 0 && next > reactor_now_ns(client->reactor))
             fiber_sleep_until(next);
-        rc = refresh_from_anybody(client, deadline_ns);
+        /* Others wait for this one, and their deadlines may be earlier. */
+        uint64_t limit = reactor_now_ns(client->reactor) + REFRESH_LIMIT_NS;
+        rc = refresh_from_anybody(client, MIN(deadline_ns, limit));
         client->refreshed_ns = reactor_now_ns(client->reactor);
         close_idle_peers(client);
     }
