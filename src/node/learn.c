@@ -70,7 +70,7 @@ static int compare_digests(struct lesson *l)
     if (error != 0)
         return error;
     uint64_t objects, hash;
-    slot_digest(l->target, l->pool, l->partition, &objects, &hash);
+    slot_digest(l->target, l->pool, l->partition, false, &objects, &hash);
     return objects == reply.objects && hash == reply.hash && !has_old_prepared(l);
 }
 

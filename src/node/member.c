@@ -53,14 +53,15 @@ static int prepare_judge(struct target *t, const struct wire_prepare *ask)
 }
 
 /* R16: what was acknowledged and is only prepared here must not be replaced before it is committed. */
-static void commit_base(struct target *t, const struct wire_prepare *ask)
+static int commit_base(struct target *t, const struct wire_prepare *ask)
 {
     struct engine_entry prepared = {0};
     if (blob_version_is_none(&ask->base))
-        return;
+        return 0;
     (void)engine_find(t->engine, &ask->desc.id, NULL, &prepared);
-    if (blob_version_compare(&prepared.version, &ask->base) == 0)
-        (void)engine_commit(t->engine, &ask->desc.id, &ask->base);
+    if (blob_version_compare(&prepared.version, &ask->base) != 0)
+        return 0;
+    return engine_commit(t->engine, &ask->desc.id, &ask->base);
 }
 
 static int pull_piece(struct request *r, const struct wire_prepare *ask, void *buffer,
@@ -82,8 +83,9 @@ static int store_piece(struct request *r, const struct wire_prepare *ask, void *
     struct iovec iov = {buffer, ask->desc.shard_len};
     struct storing storing;
     storing_begin(t, &storing, &ask->desc.id);
-    commit_base(t, ask);
-    int error = engine_prepare(t->engine, &ask->desc, &iov, ask->desc.shard_len > 0, units);
+    int error = commit_base(t, ask);
+    if (error == 0)
+        error = engine_prepare(t->engine, &ask->desc, &iov, ask->desc.shard_len > 0, units);
     if (error == 0)
         window_note(&t->window, &ask->desc.request, &ask->desc.id, &ask->desc.version,
                     node_now(r->node));
@@ -398,7 +400,7 @@ void serve_digest(struct request *r)
         reply_status(r, error);
         return;
     }
-    slot_digest(r->target, ask.pool, ask.partition, &reply.objects, &reply.hash);
+    slot_digest(r->target, ask.pool, ask.partition, true, &reply.objects, &reply.hash);
     REPLY(r, digest, &reply, NULL, 0);
 }
 

@@ -451,9 +451,9 @@ void node_repairer(void *target); /* loop of a target */
 /* The next entries of the pool in this partition, as engine_list(); upload records too. */
 unsigned slot_list(struct target *target, uint32_t pool, uint32_t partition, uint64_t *cursor,
                    struct engine_entry *entries, unsigned max);
-/* Of what is committed and whole. */
-void slot_digest(struct target *target, uint32_t pool, uint32_t partition, uint64_t *objects,
-                 uint64_t *hash);
+/* Of what is committed; a learner does not count what is damaged here, its primary does. */
+void slot_digest(struct target *target, uint32_t pool, uint32_t partition, bool hollow_too,
+                 uint64_t *objects, uint64_t *hash);
 
 /* ---- settle.c, learn.c, care.c: loops of a target ---- */
 

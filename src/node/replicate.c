@@ -146,7 +146,11 @@ static void take_version(struct replica_op *op, const struct members *set)
 static void commit(struct replica_op *op, const struct members *set)
 {
     struct target *t = op->target;
-    int error = engine_commit(t->engine, &op->desc.id, &op->desc.version);
+    int error;
+    /* Readers would see the older version here, were it answered before it is marked. */
+    while ((error = engine_commit(t->engine, &op->desc.id, &op->desc.version)) == SHOAL_E_BUSY &&
+           node_pause(t->node, NODE_MS))
+        ;
     if (error != 0)
         LOG_WARN("a committed version could not be marked here: %s", shoal_error_text(error));
     commit_queue_add(t, set, &op->desc.id, &op->desc.version);

@@ -18,8 +18,8 @@ unsigned slot_list(struct target *t, uint32_t pool, uint32_t partition, uint64_t
 }
 
 /* The sum does not depend on the order of listing, which differs between members. */
-void slot_digest(struct target *t, uint32_t pool, uint32_t partition, uint64_t *objects,
-                 uint64_t *hash)
+void slot_digest(struct target *t, uint32_t pool, uint32_t partition, bool hollow_too,
+                 uint64_t *objects, uint64_t *hash)
 {
     struct engine_entry entries[64];
     uint64_t cursor = 0;
@@ -28,7 +28,7 @@ void slot_digest(struct target *t, uint32_t pool, uint32_t partition, uint64_t *
         unsigned count = slot_list(t, pool, partition, &cursor, entries, 64);
         for (unsigned i = 0; i < count; i++) {
             const struct engine_entry *e = &entries[i];
-            if (e->prepared || e->hollow)
+            if (e->prepared || (e->hollow && !hollow_too))
                 continue;
             uint64_t h = blob_id_hash(&e->id, 1);
             h = hash_mix64(h ^ e->version.epoch);
