@@ -125,10 +125,13 @@ static int order(const struct blob_version *a, const struct blob_version *b)
     return blob_version_compare(a, b);
 }
 
-/* Does this member have v, or something newer? */
-static bool has_or_newer(const struct wire_item_testimony *from, const struct blob_version *v)
+/*
+ * This member never had v, or something newer that is prepared replaced it: had v been committed by
+ * then, that prepare would have named it as its base, and v would be committed here (R16, R25).
+ */
+static bool denies(const struct wire_item_testimony *from, const struct blob_version *v)
 {
-    return order(&from->committed, v) >= 0 || order(&from->prepared, v) >= 0;
+    return order(&from->committed, v) < 0 && order(&from->prepared, v) != 0;
 }
 
 static bool has_good_bytes(const struct wire_item_testimony *from, const struct blob_version *v)
@@ -172,7 +175,7 @@ static enum fate judge(struct settling *s, const struct claim *c)
         return FATE_OBSOLETE;
     for (unsigned i = 0; i < o->set.width; i++)
         if ((o->set.clean >> i & 1) != 0 && (c->depends >> i & 1) != 0 &&
-            !has_or_newer(&o->from[i], &c->version))
+            denies(&o->from[i], &c->version))
             return FATE_BACK;
     if (c->form == BLOB_TOMBSTONE)
         return FATE_FORWARD;
@@ -223,9 +226,7 @@ static int forward(struct settling *s, const struct claim *c)
         bool own = o->set.at[i].target == t->id;
         if ((o->set.clean >> i & 1) == 0)
             continue;
-        bool lacks = !has_or_newer(from, &c->version) ||
-                     (order(&from->committed, &c->version) < 0 &&
-                      order(&from->prepared, &c->version) != 0);
+        bool lacks = denies(from, &c->version);
         int error = 0;
         if (lacks)
             error = own ? install_piece(t, &c->id, &c->version, NULL)

@@ -171,6 +171,18 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     t->slots_count = map->pools_count;
 }
 
+/* R26: who returns with this epoch may know what could not be decided without. */
+static void unsettle_undecided(struct target *t)
+{
+    list_for_each(&t->versioned, struct object, node, object) {
+        uint8_t *slot = target_slot(t, object->id.pool, node_partition(t->node, &object->id));
+        if (!object->undecided || slot == NULL || (*slot & SLOT_SETTLED) == 0)
+            continue;
+        *slot &= (uint8_t)~SLOT_SETTLED;
+        t->unsettled += (*slot & SLOT_MINE) != 0;
+    }
+}
+
 static void target_update(struct target *t, const struct cluster_map *old)
 {
     struct node *node = t->node;
@@ -195,6 +207,7 @@ static void target_update(struct target *t, const struct cluster_map *old)
         t->low_water_count = map->targets_count;
     }
     slots_update(t, old);
+    unsettle_undecided(t);
     objects_slot_lost(t);
     fiber_queue_wake_all(&t->settle_wake);
     fiber_queue_wake_all(&t->learn_wake);

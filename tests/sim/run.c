@@ -60,6 +60,29 @@ static void read_with_two_gone(struct sim *sim)
     clients_read_all(sim);
 }
 
+/* Who is in the way, for the person who looks. */
+static void say_unsettled(struct sim *sim)
+{
+    const struct cluster_map *map =
+        sim->authority.state == SIM_RUNNING ? authority_map(sim->authority.authority) : NULL;
+    for (unsigned i = 0; i < SIM_NODES; i++) {
+        const struct sim_node *node = &sim->nodes[i];
+        struct wire_report_reply report = {0};
+        if (node->node != NULL)
+            node_report(node->node, &report);
+        sim_event(sim,
+                  "node%u: process %d, target %d%s of epoch %llu; at epoch %llu, serving %d, "
+                  "%u slots unsettled, catching up %llu of %llu",
+                  i, (int)node->state, map == NULL ? -1 : (int)map->targets[i].state,
+                  map != NULL && map->targets[i].up ? "" : " (absent)",
+                  map == NULL ? 0 : (unsigned long long)map->epoch,
+                  (unsigned long long)report.epoch, report.targets[0].serving,
+                  report.targets[0].slots_waiting,
+                  (unsigned long long)report.targets[0].catch_up_done,
+                  (unsigned long long)report.targets[0].catch_up_total);
+    }
+}
+
 static void check_history(struct sim *sim)
 {
     for (unsigned key = 0; key < SIM_KEYS; key++) {
@@ -81,9 +104,11 @@ bool sim_run(struct sim *sim, const struct sim_options *options)
     if (!sim_until(sim, clients_are_idle, sim->now_ns + 3600 * SECOND))
         sim_complain(sim, "the clients did not finish within an hour");
     faults_end(sim);
-    if (!sim_until(sim, cluster_is_settled, sim->now_ns + SETTLE_NS))
+    if (!sim_until(sim, cluster_is_settled, sim->now_ns + SETTLE_NS)) {
+        say_unsettled(sim);
         sim_complain(sim, "the cluster did not settle within %u s of the faults' end",
                      (unsigned)(SETTLE_NS / SECOND));
+    }
     if (sim->wrong[0] == '\0')
         clients_read_all(sim);
     if (sim->wrong[0] == '\0')
