@@ -97,7 +97,7 @@ static int learn_entry(struct lesson *l, const struct wire_item_entry *item)
     return error;
 }
 
-#define PAGE_ROOM (512u * 80u)
+#define PAGE_ROOM ((size_t)512 * 80)
 
 static int learn_page(struct lesson *l, uint64_t *cursor, void *bytes)
 {

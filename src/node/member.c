@@ -343,7 +343,7 @@ void serve_settle(struct request *r)
     }
     unsigned count = 0;
     struct engine_entry *entries = error == 0 ? list_prepared(t, &count) : NULL;
-    size_t room = SETTLE_ENTRIES_MAX * 80;
+    size_t room = (size_t)SETTLE_ENTRIES_MAX * 80;
     void *bytes = entries == NULL ? NULL : malloc(room);
     if (error == 0 && bytes == NULL)
         error = SHOAL_E_NO_MEMORY;
@@ -412,7 +412,7 @@ void serve_versions(struct request *r)
     int error = learner_check(r, ask.pool, ask.partition, ask.since);
     struct engine_entry *entries = NULL;
     void *bytes = NULL;
-    size_t room = VERSIONS_PAGE * 80;
+    size_t room = (size_t)VERSIONS_PAGE * 80;
     if (error == 0) {
         entries = malloc(VERSIONS_PAGE * sizeof *entries);
         bytes = malloc(room);

@@ -230,7 +230,7 @@ void serve_stat(struct request *r)
 {
     REQUEST(r, stat, ask);
     struct target *t = r->target;
-    struct pool_view pool;
+    struct pool_view pool = {0};
     struct engine_entry committed = {0};
     struct wire_stat_reply reply;
     int error = request_epoch_check(r);

@@ -82,7 +82,7 @@ static int decode_entries(struct settling *s, const void *bytes, size_t len, uin
     return decoder_done(&in) ? 0 : SHOAL_E_INVALID;
 }
 
-#define SETTLE_ROOM (8192u * 80u)
+#define SETTLE_ROOM ((size_t)8192 * 80)
 
 static int settle_call(struct settling *s, const struct member *to, uint32_t first,
                        uint32_t partitions, void *bytes)

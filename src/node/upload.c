@@ -88,7 +88,7 @@ static int record_put(struct target *t, struct object *object, const struct blob
     if (buffer == NULL)
         return SHOAL_E_BUSY;
     for (unsigned i = 0; i < uploads->count; i++)
-        store_le64(buffer + 8 * i, uploads->numbers[i]);
+        store_le64(buffer + (size_t)8 * i, uploads->numbers[i]);
     units_compute(buffer, len, &unit);
     unsigned width = (unsigned)pool.k + pool.m;
     struct replica_op op = {
