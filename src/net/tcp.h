@@ -154,6 +154,7 @@ struct tcp_conn {
     struct tls_session *tls;
     struct tls_pipe pipe;
     bool plain;
+    uint8_t version; /* of the frames that go either way now */
     struct tcp_tag *tag_in, *tag_out;
     uint64_t sequence_in, sequence_out;
 

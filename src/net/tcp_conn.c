@@ -34,6 +34,7 @@ static struct tcp_conn *conn_create(struct tcp_net *net, int fd, bool server)
     conn->fd = fd;
     conn->server = server;
     conn->references = 1;
+    conn->version = TCP_VERSION_HELLO;
     conn->error = SHOAL_E_CONNECTION;
     conn->handshake_due_ns = tcp_now(net) + net->config.handshake_ms * MS;
     fiber_queue_init(&conn->quiet);
@@ -310,10 +311,10 @@ static int admit(struct tcp_conn *conn)
     return 0;
 }
 
-static int send_hello(struct tcp_conn *conn, bool plain)
+static int send_hello(struct tcp_conn *conn, uint8_t version_min, uint8_t version_max, bool plain)
 {
-    struct tcp_hello hello = {.version_min = TCP_VERSION_MIN,
-                              .version_max = TCP_VERSION_MAX,
+    struct tcp_hello hello = {.version_min = version_min,
+                              .version_max = version_max,
                               .plain = plain,
                               .max_calls = (uint16_t)conn->net->config.max_calls};
     memcpy(hello.cluster, conn->net->identity.cluster, sizeof hello.cluster);
@@ -328,7 +329,7 @@ static void greet(struct tcp_conn *conn)
     conn->state = CONN_GREETING;
     int error = admit(conn);
     if (error == 0 && !conn->server)
-        error = send_hello(conn, conn->net->config.plain);
+        error = send_hello(conn, TCP_VERSION_MIN, TCP_VERSION_MAX, conn->net->config.plain);
     if (error != 0) {
         tcp_conn_refuse(conn, error);
         return;
@@ -388,7 +389,8 @@ static int switch_to_plain(struct tcp_conn *conn)
 static void opened(struct tcp_conn *conn, const struct tcp_hello *hello)
 {
     bool plain = hello->plain && conn->net->config.plain;
-    int error = conn->server ? send_hello(conn, plain) : 0;
+    uint8_t version = hello->version_max < TCP_VERSION_MAX ? hello->version_max : TCP_VERSION_MAX;
+    int error = conn->server ? send_hello(conn, version, version, plain) : 0;
     if (error == 0 && plain)
         error = switch_to_plain(conn);
     if (error != 0) {
@@ -396,6 +398,7 @@ static void opened(struct tcp_conn *conn, const struct tcp_hello *hello)
         return;
     }
     conn->state = CONN_OPEN;
+    conn->version = version;
     conn->heard_ns = tcp_now(conn->net);
     timer_cancel(&conn->timer);
     if (!conn->server)

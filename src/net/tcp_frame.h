@@ -20,6 +20,7 @@
 #define TCP_TAG_BYTES 16u
 #define TCP_VERSION_MIN 1u
 #define TCP_VERSION_MAX 1u
+#define TCP_VERSION_HELLO 1u /* until both have agreed, for ever */
 /* The most payload in one frame: what one large transfer may hold up all others by. */
 #define TCP_CHUNK_MAX (1u << 20)
 

@@ -241,6 +241,8 @@ static int frame_begin(struct tcp_conn *conn)
 {
     struct tcp_rx *rx = &conn->rx;
     int error = tcp_frame_decode(rx->head, &rx->frame);
+    if (error == 0 && rx->frame.version != conn->version)
+        error = SHOAL_E_VERSION;
     if (error != 0) {
         LOG_WARN("%s: a malformed frame: %s", conn->remote, shoal_error_text(error));
         return error;

@@ -63,7 +63,7 @@ static void append_frame(struct tcp_conn *conn, struct tcp_frame *frame, const v
     uint8_t *at = tx->head + tx->head_len;
     size_t overhead = frame_overhead(conn);
     CHECK(tx->head_len + overhead + frame->header_len <= TCP_HEAD_ROOM);
-    frame->version = TCP_VERSION_MAX;
+    frame->version = conn->version;
     frame->sequence = conn->sequence_out++;
     if (frame->header_len > 0)
         memcpy(at + overhead, header, frame->header_len);

@@ -276,7 +276,7 @@ int raw_send(struct raw *raw, struct tcp_frame *frame, const void *header)
     uint8_t bytes[TCP_FRAME_BYTES];
     frame->sequence = raw->sequence++;
     if (frame->version == 0)
-        frame->version = TCP_VERSION_MAX;
+        frame->version = TCP_VERSION_HELLO;
     frame->header_crc = crc32c(0, header, frame->header_len);
     tcp_frame_encode(frame, bytes);
     int error = tls_write(raw->tls, bytes, sizeof bytes);
