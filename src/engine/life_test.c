@@ -3,6 +3,9 @@
  * The life of a target: many fibers work on it at once, it loses power at any moment, comes back,
  * and must hold, for each object, a state it was in at or after the last one known to be durable.
  */
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "base/hash.h"
 #include "base/log.h"
 #include "engine/test_engine.h"
@@ -239,25 +242,32 @@ static void body_lives(struct test_device *t)
     uint64_t done = 0;
     for (unsigned w = 0; w < WORKERS; w++)
         done += workers[w].done;
-    CHECK_MSG(done > 2000, "only %llu operations were done", (unsigned long long)done);
+    CHECK_MSG(done > 2000 || t->config.break_rules != 0, "only %llu operations were done", (unsigned long long)done);
     engine_close(t->engine, false);
     struct engine_fsck_result result;
     CHECK(engine_fsck(t->dev, t->arena, false, stderr, &result) == 0);
     CHECK(result.errors == 0);
 }
 
+static struct test_device *create(uint64_t bytes, bool volatile_cache, uint64_t latency_ns,
+                                  uint64_t seed)
+{
+    struct test_device *t = test_create(bytes);
+    dev_close(t->dev);
+    t->sim = (struct dev_sim_config){.name = "test",
+                                     .seed = seed,
+                                     .volatile_cache = volatile_cache,
+                                     .latency_min_ns = 10000,
+                                     .latency_max_ns = latency_ns};
+    test_open_dev(t);
+    log_set_level(LOG_LEVEL_ERROR);
+    return t;
+}
+
 static void live(uint64_t bytes, bool volatile_cache, uint64_t latency_ns)
 {
     for (uint64_t seed = 1; seed <= 6; seed++) {
-        struct test_device *t = test_create(bytes);
-        dev_close(t->dev);
-        t->sim = (struct dev_sim_config){.name = "test",
-                                         .seed = seed,
-                                         .volatile_cache = volatile_cache,
-                                         .latency_min_ns = 10000,
-                                         .latency_max_ns = latency_ns};
-        test_open_dev(t);
-        log_set_level(LOG_LEVEL_ERROR + 0);
+        struct test_device *t = create(bytes, volatile_cache, latency_ns, seed);
         test_run(t, body_lives);
         test_destroy(t);
     }
@@ -281,9 +291,132 @@ static void a_slow_device_loses_nothing(void **state)
     live(8 << 20, true, 3000000);
 }
 
+/* ---- each rule matters: without it a life is soon found wrong ---- */
+
+static uint32_t broken_rule;
+
+static void body_one_rule(struct test_device *t)
+{
+    t->config.break_rules = broken_rule;
+    body_lives(t);
+}
+
+/* In a process of its own, for what is found wrong ends it. Return: was anything found? */
+static bool notices(uint32_t rule, bool volatile_cache)
+{
+    (void)fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            _exit(0);
+        broken_rule = rule;
+        for (uint64_t seed = 1; seed <= 6; seed++) {
+            struct test_device *t = create(4 << 20, volatile_cache, 300000, seed);
+            test_run(t, body_one_rule);
+            test_destroy(t);
+        }
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static void a_life_without_a_rule_is_found_wrong(void **state)
+{
+    (void)state;
+    const uint32_t rules[] = {
+        ENGINE_RULE_ONE_JOURNAL_WRITE, ENGINE_RULE_NO_REWRITE,  ENGINE_RULE_EARLIER_WRITES,
+        ENGINE_RULE_WAIT_EXTENT,       ENGINE_RULE_FLUSH,       ENGINE_RULE_QUARANTINE,
+        ENGINE_RULE_HOLLOW,            ENGINE_RULE_CHECKPOINT_SEQUENCE,
+        ENGINE_RULE_CHECKPOINT_DURABLE};
+    assert_false(notices(0, true));
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        print_message("rule 0x%x\n", rules[i]);
+        assert_true(notices(rules[i], true));
+    }
+}
+
+/* ---- two rules that only damage shows ---- */
+
+static void flip(struct test_device *t, uint64_t block)
+{
+    dev_sim_store_flip_bit(t->store, block * LAYOUT_BLOCK + 100, 3);
+}
+
+static bool stale_again;
+
+static void body_generation(struct test_device *t)
+{
+    t->config.break_rules = broken_rule;
+    test_start(t, 3);
+    for (uint64_t n = 0; n < 12; n++)
+        test_put(t, n, n + 1, 100);
+    engine_close(t->engine, true);
+    flip(t, 1 + 6);
+    test_open(t);
+    assert_true(t->report.stale);
+    assert_int_equal(engine_clear_stale(t->engine), 0);
+    test_crash(t, false);
+    test_open(t);
+    stale_again = t->report.stale;
+    engine_close(t->engine, true);
+}
+
+static void records_of_an_earlier_life_do_not_come_back(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        broken_rule = i == 0 ? 0 : ENGINE_RULE_GENERATION;
+        test_on(4 << 20, body_generation);
+        assert_int_equal(stale_again, broken_rule != 0);
+    }
+    broken_rule = 0;
+}
+
+static bool all_there;
+
+static void body_retention(struct test_device *t)
+{
+    t->config.break_rules = broken_rule;
+    test_start(t, 3);
+    uint64_t n = 0, more = 40;
+    while (t->engine->checkpoint.completed < 5 || more-- > 0) {
+        test_put(t, n, n + 1, 100);
+        n++;
+    }
+    unsigned newest = (unsigned)t->engine->checkpoint.newest;
+    uint64_t area = t->engine->layout.checkpoint_start[newest];
+    engine_close(t->engine, true);
+    flip(t, area + 1);
+    if (test_try_open(t) != 0) {
+        all_there = false;
+        return;
+    }
+    all_there = !t->report.stale;
+    for (uint64_t i = 0; i < n && all_there; i++)
+        all_there = test_committed(t, i, i + 1);
+    engine_close(t->engine, true);
+}
+
+static void the_ring_keeps_what_the_older_checkpoint_needs(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        broken_rule = i == 0 ? 0 : ENGINE_RULE_RING_RETENTION;
+        test_on(4 << 20, body_retention);
+        assert_int_equal(all_there, broken_rule == 0);
+    }
+    broken_rule = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_life_without_a_rule_is_found_wrong),
+        cmocka_unit_test(records_of_an_earlier_life_do_not_come_back),
+        cmocka_unit_test(the_ring_keeps_what_the_older_checkpoint_needs),
         cmocka_unit_test(a_target_with_a_volatile_cache_lives_through_losses_of_power),
         cmocka_unit_test(a_target_without_cache_lives_through_losses_of_power),
         cmocka_unit_test(a_slow_device_loses_nothing),
