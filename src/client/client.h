@@ -60,7 +60,7 @@ int client_create(struct reactor *reactor, struct net *net, const struct client_
 void client_cancel_all(struct client *client);
 /* [fiber] Close what is open; no operation may be under way. */
 void client_close(struct client *client);
-/* After client_close(), and not in a fiber. */
+/* After client_close(). */
 void client_destroy(struct client *client);
 
 /* client_connect() - [fiber] Have a map. Every operation does it by itself when there is none. */

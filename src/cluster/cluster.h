@@ -241,7 +241,7 @@ int authority_create(const struct authority_config *config, struct authority **o
 int authority_listen(struct authority *authority, const char *address);
 const char *authority_address(const struct authority *authority);
 void authority_stop(struct authority *authority);    /* [fiber] waits for what is under way */
-void authority_destroy(struct authority *authority); /* not in a fiber; after authority_stop() */
+void authority_destroy(struct authority *authority); /* after authority_stop() */
 
 /* The newest epoch; valid until the calling fiber blocks. */
 const struct cluster_map *authority_map(const struct authority *authority);

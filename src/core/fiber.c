@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/macros.h"
 #include "core/reactor_private.h"
 #include "shoal/error.h"
 
@@ -110,13 +111,9 @@ static void switch_to(struct reactor *reactor, struct fiber *fiber)
     fiber_context_switch(&reactor->context, &fiber->context, false);
 }
 
-void fiber_pool_destroy(struct fiber_pool *pool)
+static void pool_free(struct fiber_pool *pool)
 {
-    if (pool == NULL)
-        return;
     struct reactor *reactor = pool->reactor;
-    CHECK_MSG(pool->in_use == 0, "%u fibers of '%s' are left", pool->in_use, pool->name);
-    CHECK(reactor->running == NULL);
     for (unsigned i = 0; i < pool->count; i++) {
         struct fiber *fiber = &pool->fibers[i];
         if (!fiber->started)
@@ -128,6 +125,35 @@ void fiber_pool_destroy(struct fiber_pool *pool)
     munmap(pool->stacks, pool->count * pool->slot_bytes);
     reactor->pools--;
     free(pool);
+}
+
+/* Stacks are left from the reactor's own stack only; a fiber asks for it and waits. */
+struct pool_end {
+    struct timer timer;
+    struct fiber_pool *pool;
+    struct completion done;
+};
+
+static void pool_end(struct timer *timer)
+{
+    struct pool_end *end = container_of(timer, struct pool_end, timer);
+
+    pool_free(end->pool);
+    completion_signal(&end->done, 0);
+}
+
+void fiber_pool_destroy(struct fiber_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    CHECK_MSG(pool->in_use == 0, "%u fibers of '%s' are left", pool->in_use, pool->name);
+    if (pool->reactor->running == NULL) {
+        pool_free(pool);
+        return;
+    }
+    struct pool_end end = {.pool = pool};
+    timer_arm(pool->reactor, &end.timer, pool->reactor->now_ns, pool_end);
+    (void)completion_wait(&end.done);
 }
 
 unsigned fiber_pool_in_use(const struct fiber_pool *pool)

@@ -27,7 +27,7 @@ struct fiber_pool;
 int fiber_pool_create(struct reactor *reactor, const char *name, unsigned count,
                       size_t stack_bytes, struct fiber_pool **out);
 
-/* Not from within a fiber, and no fiber of it may be left (both CHECKed). */
+/* No fiber of it may be left (CHECKed). Called by a fiber of another pool, it blocks that one. */
 void fiber_pool_destroy(struct fiber_pool *pool);
 
 unsigned fiber_pool_in_use(const struct fiber_pool *pool);

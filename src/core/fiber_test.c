@@ -72,6 +72,32 @@ static void fibers_run_in_the_order_they_became_ready(void **state)
     assert_int_equal(fiber_pool_in_use(pool), 0);
 }
 
+static void yield_once(void *arg)
+{
+    (void)arg;
+    fiber_yield();
+}
+
+static void use_and_destroy_a_pool(void *arg)
+{
+    struct fiber_pool *other = NULL;
+    (void)arg;
+    assert_int_equal(fiber_pool_create(reactor, "other", 2, 0, &other), 0);
+    assert_int_equal(fiber_spawn(other, yield_once, NULL), 0);
+    while (fiber_pool_in_use(other) > 0)
+        fiber_yield();
+    fiber_pool_destroy(other);
+    mark('d');
+}
+
+static void a_fiber_may_destroy_the_pool_of_others(void **state)
+{
+    (void)state;
+    spawn(use_and_destroy_a_pool, NULL);
+    test_run_idle(reactor, &test_clock);
+    assert_string_equal(trace, "d");
+}
+
 static void a_pool_with_no_free_fiber_is_busy(void **state)
 {
     (void)state;
@@ -407,6 +433,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(fibers_run_in_the_order_they_became_ready),
+        TEST(a_fiber_may_destroy_the_pool_of_others),
         TEST(a_pool_with_no_free_fiber_is_busy),
         TEST(a_fiber_keeps_its_registers_and_stack_over_switches),
         TEST(each_fiber_has_its_own_log_context),

@@ -259,20 +259,6 @@ int checkpoint_start(struct engine *engine)
     return rc;
 }
 
-/* Stacks can be given back from the reactor's own only, and closing runs on a fiber's. */
-struct pool_end {
-    struct timer timer;
-    struct fiber_pool *pool;
-    struct completion done;
-};
-
-static void pool_end(struct timer *timer)
-{
-    struct pool_end *end = container_of(timer, struct pool_end, timer);
-    fiber_pool_destroy(end->pool);
-    completion_signal(&end->done, 0);
-}
-
 void checkpoint_shut(struct engine *engine)
 {
     struct checkpoint_state *state = &engine->checkpoint;
@@ -284,10 +270,7 @@ void checkpoint_shut(struct engine *engine)
         return;
     while (fiber_pool_in_use(engine->fibers) > 0)
         fiber_yield();
-    struct reactor *reactor = engine->dev->reactor;
-    struct pool_end end = {.pool = engine->fibers};
-    timer_arm(reactor, &end.timer, reactor_now_ns(reactor), pool_end);
-    (void)completion_wait(&end.done);
+    fiber_pool_destroy(engine->fibers);
     engine->fibers = NULL;
 }
 
