@@ -448,5 +448,6 @@ int cli_supervise(int argc, char **argv)
     int rc = supervise(&supervisor);
     if (rc != 0)
         LOG_ERROR("the supervisor cannot run: %s", shoal_error_text(rc));
+    options_free(&command, &arguments);
     return rc == 0 ? EXIT_DONE : EXIT_FAILED;
 }

@@ -38,6 +38,10 @@ class Cluster:
         if kind is not None:
             self.show_logs()
         self.run("down", "--dir", self.directory, check=False)
+        died = self.deaths()
+        if died and kind is None:
+            self.show_logs()
+            raise AssertionError(f"a process ended by a bug of its own: {died}")
         shutil.rmtree(self.work, ignore_errors=True)
 
     def run(self, *arguments, check=True, **options):
@@ -57,6 +61,17 @@ class Cluster:
 
     def up(self, *arguments):
         return self.run("up", *(arguments or ("--dir", self.directory)))
+
+    def deaths(self):
+        """Lines of logs that only our own faults write: no kill and no stop does."""
+        found = []
+        for name in ["authority", *self.nodes]:
+            path = os.path.join(self.directory, name, "log")
+            if os.path.exists(path):
+                with open(path, encoding="utf-8", errors="replace") as log:
+                    found += [f"{name}: {line.strip()}" for line in log
+                              if "CHECK failed" in line or "Sanitizer" in line]
+        return found
 
     def show_logs(self):
         for name in ["authority", *self.nodes]:
