@@ -271,6 +271,11 @@ void serve_find(struct request *r)
         const struct wire_item_object *object = &ask.objects[i];
         struct engine_entry prepared = {0};
         install_wait(t, &object->id);
+        error = request_epoch_check(r);
+        if (error == 0 && !request_is_from_primary(r, &object->id))
+            error = SHOAL_E_DENIED;
+        if (error != 0)
+            break;
         (void)engine_find(t->engine, &object->id, NULL, &prepared);
         if (!blob_version_is_none(&prepared.version) &&
             blob_version_compare(&prepared.version, &object->version) == 0)
@@ -352,7 +357,7 @@ void serve_settle(struct request *r)
         reply_status(r, error);
         return;
     }
-    member_forget_aborted(t, ask.pool, ask.first, ask.partitions);
+    member_forget_aborted(t, ask.primary, ask.pool, ask.first, ask.partitions);
     struct wire_settle_reply reply = {0};
     struct encoder out = encoder_init(bytes, room);
     for (unsigned i = 0; i < count && !reply.more; i++) {
@@ -446,6 +451,8 @@ void serve_repair(struct request *r)
 {
     REQUEST(r, repair, ask);
     int error = request_epoch_check(r);
+    if (error == 0 && !request_is_from_primary(r, &ask.id))
+        error = SHOAL_E_DENIED;
     if (error == 0)
         error = install_piece(r->target, &ask.id, &ask.version, NULL);
     if (error != 0) {

@@ -342,7 +342,9 @@ bool member_below_low_water(const struct target *target, uint32_t primary,
 int member_note_aborted(struct target *target, const struct blob_id *id,
                         const struct blob_version *version, uint32_t primary);
 const struct aborted *member_find_aborted(const struct target *target, const struct blob_id *id);
-void member_forget_aborted(struct target *target, uint32_t pool, uint32_t first, uint32_t count);
+/* @primary settles these: of its own slots, for the others' prepares may still be on their way. */
+void member_forget_aborted(struct target *target, uint32_t primary, uint32_t pool, uint32_t first,
+                           uint32_t count);
 
 /* A prepare inside the engine, begun under an epoch; aborts and settling wait for it (R24). */
 struct storing {
@@ -526,6 +528,8 @@ int request_pool_check(const struct request *request, uint32_t pool, struct pool
 int request_epoch_check(struct request *request);
 /* Is the sender the node of this target? */
 bool request_is_from(const struct request *request, uint32_t target);
+/* Is it the node of the object's primary? Only that one says what is committed. */
+bool request_is_from_primary(const struct request *request, const struct blob_id *id);
 
 static inline uint64_t node_now(const struct node *node)
 {

@@ -248,12 +248,15 @@ const struct aborted *member_find_aborted(const struct target *t, const struct b
     return list_empty(&t->aborted_list) ? NULL : table_find(t->aborted, id);
 }
 
-void member_forget_aborted(struct target *t, uint32_t pool, uint32_t first, uint32_t count)
+void member_forget_aborted(struct target *t, uint32_t primary, uint32_t pool, uint32_t first,
+                           uint32_t count)
 {
     list_for_each(&t->aborted_list, struct aborted, node, aborted) {
+        struct members set;
         uint32_t partition = node_partition(t->node, &aborted->id);
         if ((aborted->id.pool & ~BLOB_POOL_UPLOADS) == pool && partition >= first &&
-            partition - first < count)
+            partition - first < count && node_members_of(t->node, &aborted->id, &set) &&
+            set.primary >= 0 && set.at[set.primary].target == primary)
             aborted_free(t, aborted);
     }
 }

@@ -83,6 +83,11 @@ static void request_done(struct request *r)
     histogram_record(m->seconds, node_now(node) - r->started_ns);
 }
 
+static bool needs_target(const struct request *r)
+{
+    return r->class != CLASS_CONTROL || r->head.type == WIRE_repair;
+}
+
 static void run_request(void *arg)
 {
     struct request *r = arg;
@@ -90,7 +95,7 @@ static void run_request(void *arg)
     log_set_request(r->head.request.hi, r->head.request.lo);
     if (r->head.target != WIRE_NO_TARGET && r->target == NULL)
         reply_status(r, SHOAL_E_NOT_SERVING);
-    else if (r->target == NULL && r->class != CLASS_CONTROL)
+    else if (r->target == NULL && needs_target(r))
         reply_status(r, SHOAL_E_INVALID);
     else if (r->target != NULL && (!r->target->serving || node->stopping))
         reply_status(r, SHOAL_E_NOT_SERVING);
@@ -224,6 +229,13 @@ bool request_is_from(const struct request *r, uint32_t target)
     const struct map_target *t = cluster_map_target(r->node->map, target);
     return t != NULL && who->role == NET_ROLE_NODE &&
            strcmp(r->node->map->nodes[t->node].name, who->name) == 0;
+}
+
+bool request_is_from_primary(const struct request *r, const struct blob_id *id)
+{
+    struct members set;
+    return node_members_of(r->node, id, &set) && set.primary >= 0 &&
+           request_is_from(r, set.at[set.primary].target);
 }
 
 void serve_map_get(struct request *r)

@@ -140,7 +140,7 @@ static int ask_self(struct settling *s)
     unsigned room = 256, count;
     struct engine_entry *entries = NULL;
     storing_wait_older(t, s->epoch);
-    member_forget_aborted(t, s->pool.id, 0, 1u << t->node->map->partition_bits);
+    member_forget_aborted(t, t->id, s->pool.id, 0, 1u << t->node->map->partition_bits);
     for (;;) {
         free(entries);
         entries = malloc(room * sizeof *entries);
