@@ -265,6 +265,10 @@ int node_adopt(struct node *node, struct cluster_map *map)
     if (node->map != NULL && memcmp(map->cluster, node->map->cluster, sizeof map->cluster) != 0) {
         LOG_ERROR("a map of another cluster was refused");
         error = SHOAL_E_INVALID;
+    } else if (node->map != NULL && map->partition_bits != node->map->partition_bits) {
+        /* What lies on the devices is in the partitions of the first map. */
+        LOG_ERROR("a map with other partitions was refused");
+        error = SHOAL_E_INVALID;
     } else if (node->map != NULL && map->epoch <= node->map->epoch) {
         cluster_map_free(map);
         fiber_mutex_unlock(&node->adopting);
