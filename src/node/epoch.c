@@ -338,14 +338,17 @@ static int adopt_bytes(struct node *node, const void *bytes, size_t len)
     return map == NULL ? error : node_adopt(node, map);
 }
 
-/* The authority first; when it does not answer, whoever of the nodes has the map. */
-static void fetch(struct node *node, size_t room)
+/*
+ * The authority first; when it does not answer, whoever of the nodes has the map.
+ * Return: 0 when the authority has answered, and what it has is in use.
+ */
+static int fetch(struct node *node, size_t room)
 {
     uint64_t have = node->map == NULL ? 0 : node->map->epoch;
     void *bytes = malloc(room);
     size_t len = 0;
     if (bytes == NULL)
-        return;
+        return SHOAL_E_NO_MEMORY;
     int error = node->config.authority.ops->fetch(node->config.authority.ctx, have, bytes, room,
                                                   &len);
     if (error == 0)
@@ -360,7 +363,8 @@ static void fetch(struct node *node, size_t room)
     }
     free(bytes);
     if (error == SHOAL_E_TOO_LARGE && room < CLUSTER_MAP_ENCODED_MAX)
-        fetch(node, CLUSTER_MAP_ENCODED_MAX);
+        return fetch(node, CLUSTER_MAP_ENCODED_MAX);
+    return error;
 }
 
 void node_keeper(void *arg)
@@ -372,9 +376,18 @@ void node_keeper(void *arg)
             fiber_queue_wait(&node->map_wake);
             continue;
         }
-        fetch(node, FETCH_ROOM);
-        if ((node->map == NULL ? 0 : node->map->epoch) < node->wanted_epoch)
-            node_pause(node, NODE_RETRY_NS);
+        uint64_t wanted = node->wanted_epoch;
+        int error = fetch(node, FETCH_ROOM);
+        have = node->map == NULL ? 0 : node->map->epoch;
+        if (have >= node->wanted_epoch)
+            continue;
+        /*
+         * Whoever spoke of that epoch made it up if the authority does not know it: without this,
+         * one message of a client would have us fetch for ever.
+         */
+        if (error == 0 && wanted == node->wanted_epoch && have > 0)
+            node->wanted_epoch = have;
+        node_pause(node, NODE_RETRY_NS);
     }
     fiber_group_done(&node->running);
 }
