@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
@@ -43,7 +44,9 @@ static int fetch_call(struct target *t, const struct member *to, const struct bl
         error = wire_fetch_reply_decode(&call.in, &reply);
     if (error != 0)
         return error;
-    if (len > 0 && call.reply_payload.iov_len != MIN(len, reply.desc.shard_len))
+    if (!blob_id_equal(&reply.desc.id, id) ||
+        blob_version_compare(&reply.desc.version, version) != 0 ||
+        (len > 0 && call.reply_payload.iov_len != MIN(len, reply.desc.shard_len)))
         return SHOAL_E_CORRUPT;
     *desc = reply.desc;
     return 0;
@@ -80,7 +83,9 @@ static int fetch_copy(struct target *t, const struct members *set, const struct 
             continue;
         int error = fetch_call(t, &set->at[i], &desc->id, &desc->version, desc->stripe_len, buffer,
                                &theirs);
-        if (error == 0 && theirs.form == BLOB_BYTES)
+        /* A copy is the whole stripe, so it can be checked; a single shard cannot. */
+        if (error == 0 && theirs.form == BLOB_BYTES && theirs.shard_len == desc->stripe_len &&
+            crc32c(0, buffer, desc->stripe_len) == desc->stripe_crc)
             return 0;
         if (error == SHOAL_E_CHANGED)
             worst = error;
