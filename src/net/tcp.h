@@ -148,6 +148,7 @@ struct tcp_conn {
     struct tcp_listener *listener;
     bool useful; /* client: the server answered at least one call */
     uint64_t heard_ns, handshake_due_ns;
+    unsigned silent_ticks; /* in a row; one long pause of our own is one of them */
     struct timer timer;
     struct fiber_queue quiet; /* woken whenever the kernel lets go of something */
 

@@ -186,7 +186,8 @@ static void look_after(struct tcp_conn *conn)
     }
     bool calling = !conn->server && conn->peer != NULL && conn->peer->calls > 0;
     uint64_t silent = now - conn->heard_ns;
-    if (calling && silent > 3 * config->ping_ms * MS) {
+    conn->silent_ticks = calling && silent >= config->ping_ms * MS ? conn->silent_ticks + 1 : 0;
+    if (conn->silent_ticks >= 3 && silent > 3 * config->ping_ms * MS) {
         LOG_WARN("%s is silent for %llu ms and is given up", conn->remote,
                  (unsigned long long)(silent / MS));
         tcp_conn_close(conn, SHOAL_E_CONNECTION);
