@@ -237,7 +237,7 @@ static void flipped(struct rig *rig)
                      0);
     const uint32_t len = 40000;
     const struct iovec room = {rig->client_buffer, len};
-    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_ECHO, 0, 3000, NULL, NULL), 0);
+    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_ECHO, 0, 15000, NULL, NULL), 0);
     /* Frame, tag, message header and payload, in both directions. */
     static const unsigned offsets[] = {0, 9, 17, 30, 49, 61, 65, 79, 81, 84, 90, 20000, 40000};
     for (unsigned i = 0; i < 2 * ARRAY_LEN(offsets); i++) {
@@ -246,17 +246,17 @@ static void flipped(struct rig *rig)
             continue; /* a CALL is not longer */
         do {
             fiber_sleep(20 * RIG_MS); /* past the pause after the last broken connection */
-        } while (rig_call(rig, RIG_ECHO, 0, 3000, NULL, NULL) != 0);
+        } while (rig_call(rig, RIG_ECHO, 0, 15000, NULL, NULL) != 0);
         proxy_set(&proxy, PROXY_FLIP, i % 2 == 1, at);
-        int error = rig_call_payload(rig, RIG_SOURCE, len, 3000, NULL, 0, &room, 1, NULL);
+        int error = rig_call_payload(rig, RIG_SOURCE, len, 15000, NULL, 0, &room, 1, NULL);
         RIG_ASSERT_EQUAL(rig, error, SHOAL_E_CONNECTION);
     }
     /* In what a handler pulls: it is told so itself. */
     do {
         fiber_sleep(20 * RIG_MS);
-    } while (rig_call(rig, RIG_ECHO, 0, 3000, NULL, NULL) != 0);
+    } while (rig_call(rig, RIG_ECHO, 0, 15000, NULL, NULL) != 0);
     proxy_set(&proxy, PROXY_FLIP, false, 20000);
-    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SINK, 0, 3000, &room, 1, NULL, 0, NULL),
+    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SINK, 0, 15000, &room, 1, NULL, 0, NULL),
                      SHOAL_E_CONNECTION);
     while (rig->handlers_running > 0)
         fiber_sleep(RIG_MS);
@@ -329,6 +329,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_turned_bit_in_tls_ends_the_connection, quiet, loud),
         cmocka_unit_test_setup_teardown(certificates_can_be_replaced_while_serving, quiet, loud),
     };
+    test_limits.handshake_ms = 10000;
     return cmocka_run_group_tests_name("tcp trust", tests, test_certificates_make,
                                        test_certificates_remove);
 }

@@ -16,6 +16,7 @@
 #include "shoal/error.h"
 
 char test_directory[64];
+struct test_limits test_limits = {.handshake_ms = 1000, .stall_ms = 500, .ping_ms = 200};
 
 int test_certificates_make(void **state)
 {
@@ -48,9 +49,9 @@ struct net *test_net(struct rig *rig, const char *stem, const char *ca, bool pla
                                           .max_calls = 1100,
                                           .max_requests = 1100,
                                           .max_connections = 20,
-                                          .handshake_ms = 1000,
-                                          .stall_ms = 500,
-                                          .ping_ms = 200};
+                                          .handshake_ms = test_limits.handshake_ms,
+                                          .stall_ms = test_limits.stall_ms,
+                                          .ping_ms = test_limits.ping_ms};
     struct net *net = NULL;
     CHECK(net_tcp_create(rig->reactor, &config, &net) == 0);
     return net;
@@ -80,7 +81,7 @@ int test_call_from(struct rig *rig, struct net *net, const char *address, const 
     struct net_peer *kept = rig->peer;
     int error = net_peer_open(net, address, name, 4, &rig->peer);
     if (error == 0) {
-        error = rig_call(rig, RIG_ECHO, 1, 3000, NULL, NULL);
+        error = rig_call(rig, RIG_ECHO, 1, 15000, NULL, NULL);
         net_peer_close(rig->peer);
     }
     rig->peer = kept;

@@ -12,6 +12,11 @@
 
 extern char test_directory[64]; /* with ca, server and client */
 
+/* Of the nets to be made: short for tests of just these, so long that no load reaches them else. */
+extern struct test_limits {
+    uint32_t handshake_ms, stall_ms, ping_ms;
+} test_limits;
+
 int test_certificates_make(void **state);
 int test_certificates_remove(void **state);
 
