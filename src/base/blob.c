@@ -31,7 +31,8 @@ bool blob_id_equal(const struct blob_id *a, const struct blob_id *b)
     return a->pool == b->pool && memcmp(a->key.bytes, b->key.bytes, BLOB_KEY_BYTES) == 0;
 }
 
-/* Where memory holds the bytes in the order in which they are hashed, that is all there is to do. */
+/* Where memory holds the bytes in the order in which they are hashed, that is all there is to do.
+ */
 uint64_t blob_id_hash(const struct blob_id *id, uint64_t seed)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__

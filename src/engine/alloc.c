@@ -10,7 +10,8 @@
 #define CLASS_FREE UINT8_MAX
 #define SLAB_LOG_MAX 12u
 
-/* A piece may take a slot of a larger class, up to this factor, before the device is called full. */
+/* A piece may take a slot of a larger class, up to this factor, before the device is called full.
+ */
 #define STRETCH 4u
 
 static void classes_init(struct alloc *alloc)
@@ -25,8 +26,7 @@ static void classes_init(struct alloc *alloc)
             if (payload > ENGINE_PAYLOAD_MAX / LAYOUT_BLOCK)
                 break;
             CHECK(count < ALLOC_CLASSES);
-            alloc->class_blocks[count++] =
-                extent_shape_of(payload * LAYOUT_BLOCK, false).blocks;
+            alloc->class_blocks[count++] = extent_shape_of(payload * LAYOUT_BLOCK, false).blocks;
         }
     }
     alloc->class_count = count;
@@ -108,8 +108,8 @@ static void partial_remove(struct alloc *alloc, uint32_t slab)
 static void slab_open(struct alloc *alloc, uint32_t slab, unsigned class_id, unsigned slab_log)
 {
     for (uint32_t i = slab; i < slab + (1u << slab_log); i++) {
-        alloc->segments[i] = (struct alloc_segment){
-            .class_id = (uint8_t)class_id, .slab_log = (uint8_t)slab_log};
+        alloc->segments[i] =
+            (struct alloc_segment){.class_id = (uint8_t)class_id, .slab_log = (uint8_t)slab_log};
         bitmap_clear(&alloc->free, i);
     }
     partial_push(alloc, slab);
@@ -150,7 +150,8 @@ static int slab_for(struct alloc *alloc, unsigned class_id, uint32_t *slab)
     unsigned best = low;
     for (unsigned log = low; log <= SLAB_LOG_MAX; log++) {
         uint64_t total = (uint64_t)alloc->segment_blocks << log;
-        uint64_t filled = (uint64_t)slab_slots(alloc, class_id, log) * alloc->class_blocks[class_id];
+        uint64_t filled =
+            (uint64_t)slab_slots(alloc, class_id, log) * alloc->class_blocks[class_id];
         best = log;
         if ((total - filled) * 8 <= total)
             break;

@@ -86,10 +86,8 @@ static void a_place_that_cannot_be_is_refused(void **state)
     (void)state;
     start(16 << 20);
     const struct extent_place wrong[] = {
-        {layout.extent_start - 1, 0, 0},
-        {layout.extent_start + layout.extent_blocks, 0, 0},
-        {layout.extent_start, ALLOC_CLASSES, 0},
-        {layout.extent_start, 0, 13},
+        {layout.extent_start - 1, 0, 0},         {layout.extent_start + layout.extent_blocks, 0, 0},
+        {layout.extent_start, ALLOC_CLASSES, 0}, {layout.extent_start, 0, 13},
         {layout.extent_start + 1, 1, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++)

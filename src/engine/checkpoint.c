@@ -56,8 +56,7 @@ static int chunk_write(struct writer *writer)
     uint64_t at = area_offset(engine, writer->area) + (1 + writer->head.blocks) * LAYOUT_BLOCK;
     writer->head.blocks += writer->chunk.blocks;
     writer->head.chunks++;
-    return dev_write(engine->dev, at, engine->chunk,
-                     (size_t)writer->chunk.blocks * LAYOUT_BLOCK);
+    return dev_write(engine->dev, at, engine->chunk, (size_t)writer->chunk.blocks * LAYOUT_BLOCK);
 }
 
 static void prepared_entry(const struct prepared *prepared, struct checkpoint_entry *entry)
@@ -94,8 +93,7 @@ static int write_prepared(struct writer *writer)
     int rc = 0;
     for (i = 0; i < count && rc == 0;) {
         chunk_begin(writer, CHECKPOINT_PREPARED, writer->head.prepared_seq);
-        while (i < count &&
-               writer->used + CHECKPOINT_PREPARED_BYTES <= CHECKPOINT_CHUNK_BYTES)
+        while (i < count && writer->used + CHECKPOINT_PREPARED_BYTES <= CHECKPOINT_CHUNK_BYTES)
             chunk_add(writer, &entries[i++]);
         rc = chunk_write(writer);
     }
@@ -166,8 +164,7 @@ static int write_head(struct writer *writer, uint64_t last_seq)
     }
     if (rc == 0) {
         checkpoint_head_encode(engine->chunk, &writer->head);
-        rc = dev_write(engine->dev, area_offset(engine, writer->area), engine->chunk,
-                       LAYOUT_BLOCK);
+        rc = dev_write(engine->dev, area_offset(engine, writer->area), engine->chunk, LAYOUT_BLOCK);
     }
     if (rc == 0) {
         rc = dev_flush(engine->dev);
@@ -241,8 +238,7 @@ static void checkpoint_loop(void *arg)
         if (state->failures >= FAILURES_MAX)
             journal_stop(&engine->journal);
         state->wanted = true;
-        (void)fiber_queue_wait_until(&state->wake,
-                                     reactor_now_ns(engine->dev->reactor) + RETRY_NS);
+        (void)fiber_queue_wait_until(&state->wake, reactor_now_ns(engine->dev->reactor) + RETRY_NS);
     }
     state->started = false;
     fiber_queue_wake_all(&state->done);
@@ -295,8 +291,9 @@ int engine_checkpoint(struct engine *engine)
         fiber_queue_wait(&state->done);
     }
     if (state->completed < target)
-        rc = engine->journal.stopped ? SHOAL_E_IO
-             : state->last_result != 0 ? state->last_result : SHOAL_E_SHUTDOWN;
+        rc = engine->journal.stopped   ? SHOAL_E_IO
+             : state->last_result != 0 ? state->last_result
+                                       : SHOAL_E_SHUTDOWN;
     engine_leave(engine);
     return rc;
 }

@@ -19,8 +19,8 @@
 
 uint64_t checkpoint_area_blocks(uint64_t objects_max, uint64_t prepared_max)
 {
-    uint64_t bytes = objects_max * CHECKPOINT_COMMITTED_BYTES +
-                     prepared_max * CHECKPOINT_PREPARED_BYTES;
+    uint64_t bytes =
+        objects_max * CHECKPOINT_COMMITTED_BYTES + prepared_max * CHECKPOINT_PREPARED_BYTES;
     uint64_t chunk_blocks = CHECKPOINT_CHUNK_BYTES / LAYOUT_BLOCK;
     uint64_t full = bytes / CHUNK_PAYLOAD;
     uint64_t rest = div_round_up_u64(bytes % CHUNK_PAYLOAD, LAYOUT_BLOCK);
@@ -117,8 +117,8 @@ int checkpoint_chunk_decode(const void *data, struct checkpoint_chunk *chunk)
         return SHOAL_E_CORRUPT;
     if (chunk->space != CHECKPOINT_PREPARED && chunk->space != CHECKPOINT_COMMITTED)
         return SHOAL_E_CORRUPT;
-    uint64_t bytes = CHECKPOINT_CHUNK_HEADER +
-                     (uint64_t)chunk->entries * checkpoint_entry_bytes(chunk->space);
+    uint64_t bytes =
+        CHECKPOINT_CHUNK_HEADER + (uint64_t)chunk->entries * checkpoint_entry_bytes(chunk->space);
     return bytes <= (uint64_t)chunk->blocks * LAYOUT_BLOCK ? 0 : SHOAL_E_CORRUPT;
 }
 
@@ -142,8 +142,8 @@ void checkpoint_entry_encode(uint8_t *at, enum checkpoint_space space,
     blob_version_encode(&out, &entry->version);
     encode_u8(&out, entry->kind);
     encode_u8(&out, entry->form);
-    encode_u8(&out, (uint8_t)((entry->hollow ? FLAG_HOLLOW : 0) |
-                              (entry->shared ? FLAG_SHARED : 0)));
+    encode_u8(&out,
+              (uint8_t)((entry->hollow ? FLAG_HOLLOW : 0) | (entry->shared ? FLAG_SHARED : 0)));
     encode_u8(&out, entry->class_id);
     encode_u8(&out, entry->slab_log);
     encode_u8(&out, 0);

@@ -73,8 +73,7 @@ static int load_entry(struct loader *loader, const struct checkpoint_entry *entr
     return state_place(engine, &piece, entry->tick, 0);
 }
 
-static int load_chunk(struct loader *loader, const void *data,
-                      const struct checkpoint_chunk *chunk)
+static int load_chunk(struct loader *loader, const void *data, const struct checkpoint_chunk *chunk)
 {
     if (chunk->device != loader->head->device || chunk->id != loader->head->id)
         return SHOAL_E_CORRUPT;

@@ -12,8 +12,8 @@ int dense_init(struct dense *dense, size_t region_bytes, size_t slab_bytes,
                const uint32_t block_bytes[DENSE_CLASSES], void (*moved)(void *ctx, void *block),
                void *ctx)
 {
-    *dense = (struct dense){.slab_bytes = slab_bytes, .moved = moved, .ctx = ctx,
-                            .free_slabs = DENSE_NONE};
+    *dense = (struct dense){
+        .slab_bytes = slab_bytes, .moved = moved, .ctx = ctx, .free_slabs = DENSE_NONE};
     dense->slab_count = (uint32_t)div_round_up_u64(region_bytes, slab_bytes);
     dense->region_bytes = (size_t)dense->slab_count * slab_bytes;
     for (unsigned i = 0; i < DENSE_CLASSES; i++) {
@@ -69,8 +69,8 @@ void *dense_take(struct dense *dense, unsigned class_id)
         uint32_t slab = slab_take(dense);
         if (slab == DENSE_NONE)
             return NULL;
-        dense->slabs[slab] = (struct dense_slab){.prev = class->last,
-                                                 .class_id = (uint8_t)class_id};
+        dense->slabs[slab] =
+            (struct dense_slab){.prev = class->last, .class_id = (uint8_t)class_id};
         class->last = slab;
     }
     return block_at(dense, class->last, dense->slabs[class->last].used++);

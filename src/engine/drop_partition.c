@@ -60,8 +60,8 @@ static int drop(struct engine *engine, uint32_t partition)
     int rc = engine_wait_room(engine);
     if (rc != 0)
         return rc;
-    dropped.capacity = engine->index.partitions[partition].committed +
-                       prepared_count(&engine->prepared);
+    dropped.capacity =
+        engine->index.partitions[partition].committed + prepared_count(&engine->prepared);
     dropped.blocks = malloc((dropped.capacity + 1) * sizeof *dropped.blocks);
     if (dropped.blocks == NULL)
         return SHOAL_E_NO_MEMORY;

@@ -77,8 +77,7 @@ static void body_scattered(struct test_device *t)
     for (unsigned round = 0; round < 2; round++) {
         test_verify(t, 1, 1, len);
         struct blob_desc found;
-        assert_int_equal(
-            engine_describe(t->engine, &desc.id, &desc.version, t->buffer, &found), 0);
+        assert_int_equal(engine_describe(t->engine, &desc.id, &desc.version, t->buffer, &found), 0);
         assert_int_equal(found.name_len, BLOB_NAME_MAX);
         assert_memory_equal(found.name, desc.name, BLOB_NAME_MAX);
         test_reopen(t, round == 1);

@@ -18,12 +18,16 @@
 static int format_checkpoint(struct dev *dev, const struct layout *layout,
                              const struct superblock *sb, void *block)
 {
-    struct checkpoint_head head = {
-        .device = sb->device, .id = 1, .generation = sb->generation, .first_seq = 1, .chunks = 1,
-        .blocks = 1};
-    struct checkpoint_chunk chunk = {
-        .device = sb->device, .id = 1, .space = CHECKPOINT_COMMITTED,
-        .end = {.partition = 1u << sb->partition_bits}};
+    struct checkpoint_head head = {.device = sb->device,
+                                   .id = 1,
+                                   .generation = sb->generation,
+                                   .first_seq = 1,
+                                   .chunks = 1,
+                                   .blocks = 1};
+    struct checkpoint_chunk chunk = {.device = sb->device,
+                                     .id = 1,
+                                     .space = CHECKPOINT_COMMITTED,
+                                     .end = {.partition = 1u << sb->partition_bits}};
     uint64_t at = layout->checkpoint_start[0] * LAYOUT_BLOCK;
     checkpoint_chunk_seal(block, CHECKPOINT_CHUNK_HEADER, &chunk);
     int rc = dev_write(dev, at + LAYOUT_BLOCK, block, LAYOUT_BLOCK);
@@ -111,8 +115,7 @@ int engine_setup(struct dev *dev, struct dma_arena *arena, const struct engine_c
     if (rc == 0 && (engine->chunk == NULL || engine->scratch == NULL))
         rc = SHOAL_E_NO_MEMORY;
     if (rc == 0)
-        rc = index_init(&engine->index, sb->partition_bits, sb->secret,
-                        engine->layout.objects_max);
+        rc = index_init(&engine->index, sb->partition_bits, sb->secret, engine->layout.objects_max);
     if (rc == 0)
         rc = prepared_init(&engine->prepared, engine->layout.prepared_max, sb->secret);
     if (rc == 0)
@@ -152,26 +155,25 @@ static void register_counters(struct engine *engine)
     struct engine_counters *count = &engine->count;
     count->prepares = metric_counter(metrics, "shoal_engine_prepares_total",
                                      "Pieces taken by the engine.", labels);
-    count->commits = metric_counter(metrics, "shoal_engine_commits_total",
-                                    "Pieces committed.", labels);
-    count->aborts = metric_counter(metrics, "shoal_engine_aborts_total",
-                                   "Prepared pieces forgotten.", labels);
-    count->drops = metric_counter(metrics, "shoal_engine_drops_total",
-                                  "Committed pieces forgotten.", labels);
-    count->reads = metric_counter(metrics, "shoal_engine_reads_total",
-                                  "Reads of pieces.", labels);
-    count->read_bytes = metric_counter(metrics, "shoal_engine_read_bytes_total",
-                                       "Payload read.", labels);
+    count->commits =
+        metric_counter(metrics, "shoal_engine_commits_total", "Pieces committed.", labels);
+    count->aborts =
+        metric_counter(metrics, "shoal_engine_aborts_total", "Prepared pieces forgotten.", labels);
+    count->drops =
+        metric_counter(metrics, "shoal_engine_drops_total", "Committed pieces forgotten.", labels);
+    count->reads = metric_counter(metrics, "shoal_engine_reads_total", "Reads of pieces.", labels);
+    count->read_bytes =
+        metric_counter(metrics, "shoal_engine_read_bytes_total", "Payload read.", labels);
     count->written_bytes = metric_counter(metrics, "shoal_engine_written_bytes_total",
                                           "Payload made durable.", labels);
     count->checkpoints = metric_counter(metrics, "shoal_engine_checkpoints_total",
                                         "Checkpoints of the index written.", labels);
-    count->damaged = metric_counter(metrics, "shoal_engine_damaged_total",
-                                    "Pieces found damaged.", labels);
-    count->objects = metric_gauge(metrics, "shoal_engine_objects",
-                                  "Pieces that the index holds.", labels);
-    count->bytes_used = metric_gauge(metrics, "shoal_engine_used_bytes",
-                                     "Bytes taken by extents.", labels);
+    count->damaged =
+        metric_counter(metrics, "shoal_engine_damaged_total", "Pieces found damaged.", labels);
+    count->objects =
+        metric_gauge(metrics, "shoal_engine_objects", "Pieces that the index holds.", labels);
+    count->bytes_used =
+        metric_gauge(metrics, "shoal_engine_used_bytes", "Bytes taken by extents.", labels);
 }
 
 static int load_superblock(struct dev *dev, void *block, struct superblock *sb,
@@ -234,8 +236,7 @@ static int record_hollow(struct engine *engine, const struct recovery *recovery)
 {
     for (size_t i = 0; i < recovery->check_count; i++) {
         const struct recovery_check *check = &recovery->checks[i];
-        struct record record = {
-            .type = RECORD_HOLLOW, .id = check->id, .version = check->version};
+        struct record record = {.type = RECORD_HOLLOW, .id = check->id, .version = check->version};
         int rc = engine_wait_room(engine);
         if (rc != 0)
             return rc;
@@ -261,8 +262,7 @@ static int record_damage(struct engine *engine, const struct recovery *recovery)
 
 static int recover(struct engine *engine, struct engine_report *report)
 {
-    struct recovery recovery = {.problem = report->problem,
-                                .problem_size = sizeof report->problem};
+    struct recovery recovery = {.problem = report->problem, .problem_size = sizeof report->problem};
     int rc = recovery_run(engine, &recovery);
     report->replayed = recovery.replayed;
     report->clean_shutdown = recovery.clean;
@@ -346,8 +346,7 @@ void engine_progressed(void *ctx)
     }
     if (engine->count.objects != NULL) {
         gauge_set(engine->count.objects, (double)engine->index.count);
-        gauge_set(engine->count.bytes_used,
-                  (double)(engine->alloc.blocks_used * LAYOUT_BLOCK));
+        gauge_set(engine->count.bytes_used, (double)(engine->alloc.blocks_used * LAYOUT_BLOCK));
     }
 }
 

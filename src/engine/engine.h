@@ -4,10 +4,10 @@
  *
  * An engine owns one device (dev/dev.h) and lives on the device's reactor. It keeps, for each
  * object, at most one *committed* piece and at most one newer *prepared* one, each either bytes, a
- * marker or a tombstone (base/blob.h). It knows nothing of the cluster: which versions are prepared,
- * committed or dropped is decided above. What it promises is that what it said is durable is there
- * after any crash, that what it returns is what was written, and that it never answers from a
- * damaged or stale place on the device. docs/formats-disk.md describes the layout.
+ * marker or a tombstone (base/blob.h). It knows nothing of the cluster: which versions are
+ * prepared, committed or dropped is decided above. What it promises is that what it said is durable
+ * is there after any crash, that what it returns is what was written, and that it never answers
+ * from a damaged or stale place on the device. docs/formats-disk.md describes the layout.
  *
  * All functions run on the reactor; those marked [fiber] block the calling fiber. Errors of every
  * function that touches the device: IO (and the engine is stopped when it was the journal's),
@@ -90,15 +90,16 @@ int engine_open(struct dev *dev, struct dma_arena *arena, const struct engine_co
  */
 int engine_clear_stale(struct engine *engine);
 
-/* [fiber] Waits for what is under way, writes a last checkpoint, forgets. @fast: skip the checkpoint. */
+/* [fiber] Waits for what is under way, writes a last checkpoint, forgets. @fast: skip the
+ * checkpoint. */
 void engine_close(struct engine *engine, bool fast);
 
 /* ---- writing ---- */
 
 /*
  * engine_prepare() - [fiber] Store a piece as prepared; durable on return.
- * @payload: desc->shard_len bytes in DMA memory (any split on 4 KiB boundaries; the last element may
- *           end anywhere, but its memory must reach the next 4 KiB boundary); lent until return
+ * @payload: desc->shard_len bytes in DMA memory (any split on 4 KiB boundaries; the last element
+ * may end anywhere, but its memory must reach the next 4 KiB boundary); lent until return
  * @units: CRC32C of each ENGINE_UNIT_BYTES of the payload when the caller has them, else NULL
  *
  * It replaces an older prepared piece of the object: what is to survive is committed first. Return:
@@ -107,14 +108,14 @@ void engine_close(struct engine *engine, bool fast);
  * was aborted or replaced meanwhile), SHOAL_E_INVALID, SHOAL_E_TOO_LARGE.
  */
 #define ENGINE_UNIT_BYTES 16384u
-int engine_prepare(struct engine *engine, const struct blob_desc *desc,
-                   const struct iovec *payload, unsigned payload_count, const uint32_t *units);
+int engine_prepare(struct engine *engine, const struct blob_desc *desc, const struct iovec *payload,
+                   unsigned payload_count, const uint32_t *units);
 
 /*
  * engine_commit() - The prepared version becomes the committed one, at once in memory, and durable
  * with the journal's next group or within commit_delay_ns. Frees the version it replaces.
- * Return: 0 (also when it is committed already), SHOAL_E_NOT_FOUND, SHOAL_E_BUSY (the journal is full
- * for a moment: nothing changed), SHOAL_E_IO.
+ * Return: 0 (also when it is committed already), SHOAL_E_NOT_FOUND, SHOAL_E_BUSY (the journal is
+ * full for a moment: nothing changed), SHOAL_E_IO.
  */
 int engine_commit(struct engine *engine, const struct blob_id *id,
                   const struct blob_version *version);
@@ -124,8 +125,8 @@ int engine_abort(struct engine *engine, const struct blob_id *id,
                  const struct blob_version *version);
 
 /*
- * engine_drop() - Forget a committed piece (evicted, collected, not listed by the clean members) if it
- * has this version. At once in memory, lazily on the device unless engine_sync() follows.
+ * engine_drop() - Forget a committed piece (evicted, collected, not listed by the clean members) if
+ * it has this version. At once in memory, lazily on the device unless engine_sync() follows.
  * Return: as engine_commit().
  */
 int engine_drop(struct engine *engine, const struct blob_id *id,
@@ -139,8 +140,8 @@ int engine_sync(struct engine *engine);
  * hollow, or a learner fetched them): same version, committed, durable on return. Also stores a
  * committed piece that is not there at all. Return as engine_prepare().
  */
-int engine_repair(struct engine *engine, const struct blob_desc *desc,
-                  const struct iovec *payload, unsigned payload_count, const uint32_t *units);
+int engine_repair(struct engine *engine, const struct blob_desc *desc, const struct iovec *payload,
+                  unsigned payload_count, const uint32_t *units);
 
 /* ---- reading ---- */
 
@@ -153,7 +154,7 @@ struct engine_entry {
     bool prepared; /* else committed */
     bool hollow;   /* known, but its bytes are damaged here */
     uint32_t shard_len;
-    uint16_t depends;  /* of a prepared one */
+    uint16_t depends;               /* of a prepared one */
     struct blob_request_id request; /* of a prepared one: who asked for it */
 };
 
@@ -180,9 +181,9 @@ size_t engine_read_room(size_t len);
  * Return: 0, NOT_FOUND (gone, or another version), INVALID (beyond shard_len), HOLLOW, CORRUPT (the
  * piece is then remembered as hollow).
  */
-int engine_read(struct engine *engine, const struct blob_id *id,
-                const struct blob_version *version, uint32_t offset, uint32_t len, void *buffer,
-                const uint8_t **data, struct blob_desc *desc);
+int engine_read(struct engine *engine, const struct blob_id *id, const struct blob_version *version,
+                uint32_t offset, uint32_t len, void *buffer, const uint8_t **data,
+                struct blob_desc *desc);
 
 /* engine_describe() - [fiber] The description alone; @buffer as for a read of 0 bytes. */
 int engine_describe(struct engine *engine, const struct blob_id *id,
@@ -239,8 +240,8 @@ struct engine_scrub_progress {
 };
 
 /*
- * engine_scrub_step() - [fiber] Check the next few pieces; @damaged is called for each bad one (it is
- * hollow from then on). Return: bytes read, for the caller's rate; 0 when a pass ended.
+ * engine_scrub_step() - [fiber] Check the next few pieces; @damaged is called for each bad one (it
+ * is hollow from then on). Return: bytes read, for the caller's rate; 0 when a pass ended.
  */
 int64_t engine_scrub_step(struct engine *engine, unsigned max_objects,
                           void (*damaged)(void *ctx, const struct engine_entry *entry), void *ctx);
@@ -260,9 +261,9 @@ struct engine_fsck_result {
 };
 
 /*
- * engine_fsck() - [fiber] Find and say everything that is wrong, one line each to @out; with @repair
- * mend what can be (superblock and checkpoint from their twin, the index by a sweep of the extents;
- * the target is stale then).
+ * engine_fsck() - [fiber] Find and say everything that is wrong, one line each to @out; with
+ * @repair mend what can be (superblock and checkpoint from their twin, the index by a sweep of the
+ * extents; the target is stale then).
  */
 int engine_fsck(struct dev *dev, struct dma_arena *arena, bool repair, FILE *out,
                 struct engine_fsck_result *result);

@@ -197,8 +197,8 @@ static void body_without_bytes(struct test_device *t)
         assert_int_equal(entry.form, BLOB_MARKER);
         assert_int_equal(engine_find(t->engine, &tombstone.id, &entry, NULL), 0);
         assert_int_equal(entry.form, BLOB_TOMBSTONE);
-        assert_int_equal(
-            engine_describe(t->engine, &marker.id, &marker.version, t->buffer, &desc), 0);
+        assert_int_equal(engine_describe(t->engine, &marker.id, &marker.version, t->buffer, &desc),
+                         0);
         assert_int_equal(desc.form, BLOB_MARKER);
         struct engine_usage usage;
         engine_pool_usage(t->engine, TEST_POOL, &usage);
@@ -285,8 +285,8 @@ static void body_partition(struct test_device *t)
     assert_int_equal(test_prepare(t, 1000, 2000, 50), 0);
     for (uint32_t p = 0; p < 4; p++)
         engine_partition_digest(t->engine, p, &before[p]);
-    uint64_t total = before[0].committed + before[1].committed + before[2].committed +
-                     before[3].committed;
+    uint64_t total =
+        before[0].committed + before[1].committed + before[2].committed + before[3].committed;
     assert_int_equal(total, 500);
     assert_int_equal(engine_drop_partition(t->engine, 2), 0);
     for (unsigned round = 0; round < 3; round++) {

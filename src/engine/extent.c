@@ -30,9 +30,8 @@ struct extent_shape extent_shape_of(uint32_t payload_len, bool shared)
     /* Room for the longest name, so that the index need not know how long this one is. */
     uint32_t header = EXTENT_HEADER_FIXED + shape.units * 4 + BLOB_DESC_ENCODED_MAX;
     shape.header_blocks = shared ? 1 : (uint32_t)div_round_up_u64(header, LAYOUT_BLOCK);
-    shape.blocks = shared ? 1
-                          : shape.header_blocks +
-                                (uint32_t)div_round_up_u64(payload_len, LAYOUT_BLOCK);
+    shape.blocks =
+        shared ? 1 : shape.header_blocks + (uint32_t)div_round_up_u64(payload_len, LAYOUT_BLOCK);
     return shape;
 }
 
@@ -44,8 +43,8 @@ static uint32_t header_bytes(const struct blob_desc *desc)
 
 struct extent_shape extent_shape_for(const struct blob_desc *desc)
 {
-    bool shared = desc->shard_len <= LAYOUT_BLOCK &&
-                  header_bytes(desc) + desc->shard_len <= LAYOUT_BLOCK;
+    bool shared =
+        desc->shard_len <= LAYOUT_BLOCK && header_bytes(desc) + desc->shard_len <= LAYOUT_BLOCK;
     return extent_shape_of(desc->shard_len, shared);
 }
 

@@ -29,8 +29,8 @@ static void use(struct test_device *t)
             (void)engine_checkpoint(t->engine);
         if (n == 3) {
             struct engine_entry entry = {.id = test_id(1), .version = test_version(2)};
-            outcomes[1].dropped = outcomes[1].committed &&
-                                  engine_drop(t->engine, &entry.id, &entry.version) == 0;
+            outcomes[1].dropped =
+                outcomes[1].committed && engine_drop(t->engine, &entry.id, &entry.version) == 0;
             struct blob_desc desc = test_desc(0, 1, length_of(0));
             test_fill(t->payload, 0, 1, length_of(0));
             struct iovec payload = {t->payload, length_of(0)};

@@ -49,8 +49,14 @@ static int decode_superblock(void)
 static void a_superblock_is_refused_for_one_wrong_bit(void **state)
 {
     (void)state;
-    struct superblock sb = {.sequence = 9, .cluster = {7}, .target = 3, .partition_bits = 16,
-                            .device = 5, .secret = 6, .generation = 2, .blocks = 5000,
+    struct superblock sb = {.sequence = 9,
+                            .cluster = {7},
+                            .target = 3,
+                            .partition_bits = 16,
+                            .device = 5,
+                            .secret = 6,
+                            .generation = 2,
+                            .blocks = 5000,
                             .stale = true};
     superblock_encode(block, &sb);
     refuses_each_wrong_bit(block, LAYOUT_BLOCK, 1, decode_superblock);
@@ -97,8 +103,12 @@ static struct record sample_record(enum record_type type)
 static void every_record_survives_and_a_group_is_refused_for_one_wrong_bit(void **state)
 {
     (void)state;
-    struct group_header header = {.device = 77, .generation = 3, .position = 99,
-                                  .first_seq = 1000, .barrier = 998, .chain = 4,
+    struct group_header header = {.device = 77,
+                                  .generation = 3,
+                                  .position = 99,
+                                  .first_seq = 1000,
+                                  .barrier = 998,
+                                  .chain = 4,
                                   .bytes = GROUP_HEADER_BYTES};
     for (unsigned type = RECORD_PREPARE; type <= RECORD_BARRIER; type++) {
         struct record record = sample_record(type);
@@ -140,8 +150,8 @@ static void a_record_that_cannot_be_is_refused(void **state)
     const struct {
         size_t at;
         uint8_t value;
-    } wrong[] = {{0, 0}, {0, 10}, {1, 0}, {1, 1}, {1, 5}, {1, 200}, {58, 0}, {58, 4}, {59, 0},
-                 {59, 9}, {68, 0xff}};
+    } wrong[] = {{0, 0},  {0, 10}, {1, 0},  {1, 1},  {1, 5},    {1, 200},
+                 {58, 0}, {58, 4}, {59, 0}, {59, 9}, {68, 0xff}};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         uint8_t saved = bytes[wrong[i].at];
         bytes[wrong[i].at] = wrong[i].value;
@@ -163,17 +173,17 @@ static void an_extent_is_refused_for_one_wrong_bit(void **state)
     (void)state;
     static struct extent_header back;
     static uint8_t payload[40000];
-    const struct extent_owner owner = {.device = 7, .cluster = {1}, .target = 2,
-                                       .partition_bits = 16};
+    const struct extent_owner owner = {
+        .device = 7, .cluster = {1}, .target = 2, .partition_bits = 16};
     const struct extent_place place = {600, 5, 1};
     struct blob_desc desc = test_desc(1, 1, sizeof payload);
     uint32_t units[3];
     test_fill(payload, 1, 1, sizeof payload);
     for (uint32_t i = 0; i < 3; i++)
-        units[i] = crc32c(0, payload + i * ENGINE_UNIT_BYTES,
-                          extent_unit_length(sizeof payload, i));
-    uint32_t crc = extent_header_encode(block, EXTENT_HEADER_MAX, &owner, &place, &desc, false,
-                                        units);
+        units[i] =
+            crc32c(0, payload + i * ENGINE_UNIT_BYTES, extent_unit_length(sizeof payload, i));
+    uint32_t crc =
+        extent_header_encode(block, EXTENT_HEADER_MAX, &owner, &place, &desc, false, units);
     refuses_each_wrong_bit(block, load_le32(block + 8), 1, decode_extent);
     assert_int_equal(extent_header_decode(block, EXTENT_HEADER_MAX, &back), 0);
     assert_int_equal(back.crc, crc);
@@ -210,11 +220,24 @@ static void a_checkpoint_is_refused_for_one_wrong_bit(void **state)
     refuses_each_wrong_bit(block, LAYOUT_BLOCK, 5, decode_head);
 
     const struct checkpoint_entry entries[] = {
-        {.id = test_id(1), .version = test_version(1), .kind = BLOB_HEAD, .form = BLOB_BYTES,
-         .hollow = true, .class_id = 3, .slab_log = 2, .shard_len = 99, .block = 1234,
-         .expires_s = 5, .tick = 6},
-        {.id = test_id(2), .version = test_version(2), .kind = BLOB_UPLOAD, .form = BLOB_MARKER,
-         .shared = true, .depends = 7, .request = {1, 2}},
+        {.id = test_id(1),
+         .version = test_version(1),
+         .kind = BLOB_HEAD,
+         .form = BLOB_BYTES,
+         .hollow = true,
+         .class_id = 3,
+         .slab_log = 2,
+         .shard_len = 99,
+         .block = 1234,
+         .expires_s = 5,
+         .tick = 6},
+        {.id = test_id(2),
+         .version = test_version(2),
+         .kind = BLOB_UPLOAD,
+         .form = BLOB_MARKER,
+         .shared = true,
+         .depends = 7,
+         .request = {1, 2}},
     };
     for (unsigned space = CHECKPOINT_PREPARED; space <= CHECKPOINT_COMMITTED; space++) {
         const struct checkpoint_entry *entry = &entries[space == CHECKPOINT_PREPARED];

@@ -94,8 +94,8 @@ static void check_recovery(struct fsck *fsck)
 {
     const struct recovery *recovery = &fsck->recovery;
     for (unsigned i = 0; i < 2; i++) {
-        int rc = recovery->head_results[i] != 0 ? recovery->head_results[i]
-                                                : recovery->load_results[i];
+        int rc =
+            recovery->head_results[i] != 0 ? recovery->head_results[i] : recovery->load_results[i];
         /* The one that is not there is the second one, before it was ever written. */
         if (rc != 0 && rc != SHOAL_E_NOT_FOUND)
             say(fsck, true, "checkpoint %u: %s", i, shoal_error_text(rc));
@@ -107,8 +107,7 @@ static void check_recovery(struct fsck *fsck)
         say(fsck, true, "space: %" PRIu64 " extents overlap others or lie outside",
             recovery->overlaps);
     if (recovery->anomalies > 0)
-        say(fsck, false, "journal: %" PRIu64 " records had nothing to act on",
-            recovery->anomalies);
+        say(fsck, false, "journal: %" PRIu64 " records had nothing to act on", recovery->anomalies);
     if (recovery->hollow > 0)
         say(fsck, false, "journal: the bytes of %" PRIu64 " of the last records had not arrived",
             recovery->hollow);
@@ -123,9 +122,9 @@ static void say_piece(struct fsck *fsck, const struct blob_id *id,
 {
     char key[2 * BLOB_KEY_BYTES + 1];
     hex_encode(id->key.bytes, BLOB_KEY_BYTES, key);
-    say(fsck, true,
-        "piece %u/@%s version %" PRIu64 ".%u.%" PRIu64 " at block %" PRIu64 ": %s", id->pool, key,
-        version->epoch, version->incarnation, version->counter, block, shoal_error_text(rc));
+    say(fsck, true, "piece %u/@%s version %" PRIu64 ".%u.%" PRIu64 " at block %" PRIu64 ": %s",
+        id->pool, key, version->epoch, version->incarnation, version->counter, block,
+        shoal_error_text(rc));
 }
 
 static int check_piece(struct fsck *fsck, const struct blob_id *id,
@@ -160,8 +159,8 @@ static int check_pieces(struct fsck *fsck)
         unsigned count = index_walk_table(&engine->index, &key, items, NULL, &next);
         for (unsigned i = 0; i < count && rc == 0; i++) {
             const struct index_item *item = &items[i];
-            struct read_target target = {item->version, item->block, item->shard_len,
-                                         item->shared, item->hollow};
+            struct read_target target = {item->version, item->block, item->shard_len, item->shared,
+                                         item->hollow};
             rc = check_piece(fsck, &item->id, &target, &damaged);
             if (damaged && fsck->repair) {
                 index_slot_set_hollow(index_find_id(&engine->index, &item->id), true);
@@ -173,8 +172,8 @@ static int check_pieces(struct fsck *fsck)
     list_for_each(&engine->prepared.all, struct prepared, in_all, prepared) {
         if (rc != 0)
             break;
-        struct read_target target = {prepared->version, prepared->place.block,
-                                     prepared->shard_len, prepared->shared, prepared->hollow};
+        struct read_target target = {prepared->version, prepared->place.block, prepared->shard_len,
+                                     prepared->shared, prepared->hollow};
         rc = check_piece(fsck, &prepared->id, &target, &damaged);
         if (damaged && fsck->repair) {
             prepared->hollow = true;
@@ -220,8 +219,8 @@ static int load(struct fsck *fsck)
 {
     if (fsck->swept)
         return sweep(fsck);
-    fsck->recovery = (struct recovery){.problem = fsck->problem,
-                                       .problem_size = sizeof fsck->problem};
+    fsck->recovery =
+        (struct recovery){.problem = fsck->problem, .problem_size = sizeof fsck->problem};
     int rc = recovery_run(fsck->engine, &fsck->recovery);
     check_recovery(fsck);
     if (rc == SHOAL_E_CORRUPT) {
@@ -245,7 +244,8 @@ static int rewrite(struct fsck *fsck)
     }
     fsck->result->repaired++;
     fsck->result->fatal = false;
-    say(fsck, false, "repaired%s", engine->sb.stale ? "; the target is stale and must catch up" : "");
+    say(fsck, false, "repaired%s",
+        engine->sb.stale ? "; the target is stale and must catch up" : "");
     return 0;
 }
 
@@ -292,8 +292,7 @@ int engine_fsck(struct dev *dev, struct dma_arena *arena, bool repair, FILE *out
                 struct engine_fsck_result *result)
 {
     *result = (struct engine_fsck_result){0};
-    struct fsck fsck = {
-        .dev = dev, .arena = arena, .repair = repair, .out = out, .result = result};
+    struct fsck fsck = {.dev = dev, .arena = arena, .repair = repair, .out = out, .result = result};
     void *buffer = dma_get(arena, CHECKPOINT_CHUNK_BYTES);
     if (buffer == NULL)
         return SHOAL_E_NO_MEMORY;

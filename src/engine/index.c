@@ -8,9 +8,9 @@
 #include "base/check.h"
 #include "base/codec.h"
 #include "base/hash.h"
+#include "engine/index_table.h"
 #include "shoal/error.h"
 
-#define STEP 2u
 #define DEPTH_MAX 26u
 #define COUNTER_MAX ((UINT64_C(1) << 48) - 1)
 #define BLOCK_MAX ((UINT64_C(1) << 40) - 1)
@@ -18,69 +18,12 @@
 
 _Static_assert(sizeof(struct index_slot) == 54, "the index has a budget of 64 bytes an object");
 
-/*
- * A table in memory: this header, a byte of hash for each slot rounded up to whole words, the
- * slots, and, when an entry in it ever expires, the times at which they do.
- */
-struct index_table {
-    uint32_t partition;
-    uint8_t count, capacity;
-    uint8_t depth;
-    uint8_t expiring;
-    uint8_t tags[];
-};
-
-static size_t tag_bytes(unsigned capacity)
-{
-    return round_up_u64(capacity, 8);
-}
-
-static size_t table_bytes(unsigned capacity, bool expiring)
-{
-    size_t bytes = sizeof(struct index_table) + tag_bytes(capacity) +
-                   capacity * (sizeof(struct index_slot) + (expiring ? sizeof(uint32_t) : 0));
-    return round_up_u64(bytes, 8);
-}
-
-static unsigned table_class(unsigned capacity, bool expiring)
-{
-    return capacity / STEP - 1 + (expiring ? DENSE_CLASSES / 2 : 0);
-}
-
-static struct index_slot *table_slots(const struct index_table *table)
-{
-    return (struct index_slot *)((uint8_t *)(uintptr_t)table->tags + tag_bytes(table->capacity));
-}
-
-static uint8_t *table_expiry(const struct index_table *table, unsigned i)
-{
-    return (uint8_t *)(table_slots(table) + table->capacity) + i * sizeof(uint32_t);
-}
-
-static struct index_table **directory_of(const struct index_partition *partition)
-{
-    return partition->depth <= INDEX_INLINE_DEPTH
-               ? (struct index_table **)(uintptr_t)partition->tables
-               : partition->directory;
-}
-
 static void directory_free(struct index *index, struct index_partition *partition)
 {
     if (partition->depth <= INDEX_INLINE_DEPTH)
         return;
     index->directory_bytes -= ((size_t)1 << partition->depth) * sizeof *partition->directory;
     free(partition->directory);
-}
-
-static uint64_t directory_place(const struct index_partition *partition, uint64_t hash)
-{
-    return partition->depth == 0 ? 0 : hash >> (64 - partition->depth);
-}
-
-static struct index_table *table_at(const struct index *index, const struct index_key *key)
-{
-    const struct index_partition *partition = &index->partitions[key->partition];
-    return directory_of(partition)[directory_place(partition, key->hash)];
 }
 
 /* All places of the directory that lead, or are to lead, to a table of this depth. */
@@ -93,19 +36,6 @@ static void directory_point(struct index *index, const struct index_key *key, un
     uint64_t first = directory_place(partition, key->hash) & ~(places - 1);
     for (uint64_t i = 0; i < places; i++)
         directory_of(partition)[first + i] = table;
-}
-
-static struct blob_id slot_id(const struct index *index, const struct index_slot *slot)
-{
-    struct blob_id id = {.pool = index->intern.pools[slot->pool].id};
-    memcpy(id.key.bytes, slot->key, BLOB_KEY_BYTES);
-    return id;
-}
-
-static uint64_t slot_hash(const struct index *index, const struct index_slot *slot)
-{
-    struct blob_id id = slot_id(index, slot);
-    return blob_id_hash(&id, index->secret);
 }
 
 /* A table was moved to fill a hole: its place in the directory follows from any of its entries. */
@@ -128,7 +58,7 @@ int index_init(struct index *index, unsigned partition_bits, uint64_t secret, ui
     *index = (struct index){.secret = secret, .partition_bits = partition_bits, .max = max};
     uint32_t block_bytes[DENSE_CLASSES];
     for (unsigned i = 0; i < DENSE_CLASSES; i++) {
-        unsigned capacity = (i % (DENSE_CLASSES / 2) + 1) * STEP;
+        unsigned capacity = (i % (DENSE_CLASSES / 2) + 1) * INDEX_STEP;
         block_bytes[i] = (uint32_t)table_bytes(capacity, i >= DENSE_CLASSES / 2);
     }
     /* Even tables of two entries each fit; what is not touched costs address space only. */
@@ -223,26 +153,6 @@ struct blob_version index_slot_version(const struct index *index, const struct i
                                  .counter = slot->counter};
 }
 
-static void slot_read(const struct index *index, const struct index_table *table, unsigned i,
-                      struct index_item *item)
-{
-    const struct index_slot *slot = &table_slots(table)[i];
-    *item = (struct index_item){
-        .id = slot_id(index, slot),
-        .version = index_slot_version(index, slot),
-        .kind = slot->kind,
-        .form = slot->form,
-        .hollow = slot->hollow,
-        .shared = slot->shared,
-        .shard_len = slot->shard_len,
-        .block = slot->block,
-        .slab_log = slot->slab_log,
-        .stretch = slot->stretch,
-        .tick = slot->tick,
-        .expires_s = table->expiring ? load_le32(table_expiry(table, i)) : 0,
-    };
-}
-
 void index_read(const struct index *index, const struct index_slot *slot, struct index_item *item)
 {
     struct blob_id id = slot_id(index, slot);
@@ -253,8 +163,7 @@ void index_read(const struct index *index, const struct index_slot *slot, struct
 
 /* Another array of slots for the same entries. NULL: no memory, and nothing changed. */
 static struct index_table *table_resize(struct index *index, const struct index_key *key,
-                                        struct index_table *old, unsigned capacity,
-                                        bool expiring)
+                                        struct index_table *old, unsigned capacity, bool expiring)
 {
     struct index_table *table = dense_take(&index->dense, table_class(capacity, expiring));
     if (table == NULL)
@@ -301,8 +210,7 @@ static int directory_double(struct index *index, struct index_partition *partiti
     size_t places = (size_t)1 << partition->depth;
     struct index_table *small[1u << INDEX_INLINE_DEPTH];
     bool outside = partition->depth >= INDEX_INLINE_DEPTH;
-    struct index_table **directory =
-        outside ? malloc(2 * places * sizeof *directory) : small;
+    struct index_table **directory = outside ? malloc(2 * places * sizeof *directory) : small;
     if (directory == NULL)
         return SHOAL_E_FULL;
     for (size_t i = 0; i < places; i++) {
@@ -327,7 +235,7 @@ static int table_half(struct index *index, const struct index_table *old, unsign
     *half = NULL;
     if (count == 0)
         return 0;
-    unsigned capacity = (unsigned)round_up_u64(count, STEP);
+    unsigned capacity = (unsigned)round_up_u64(count, INDEX_STEP);
     struct index_table *table = dense_take(&index->dense, table_class(capacity, old->expiring));
     if (table == NULL)
         return SHOAL_E_FULL;
@@ -382,13 +290,13 @@ static struct index_table *table_with_room(struct index *index, const struct ind
     for (;;) {
         struct index_table *table = table_at(index, key);
         if (table == NULL)
-            return table_resize(index, key, NULL, STEP, expiring);
+            return table_resize(index, key, NULL, INDEX_STEP, expiring);
         bool wide = expiring || table->expiring;
         if (table->count < table->capacity && wide == table->expiring)
             return table;
         if (table->count < INDEX_TABLE_MAX)
             return table_resize(index, key, table,
-                                (unsigned)round_up_u64(table->count + 1u, STEP), wide);
+                                (unsigned)round_up_u64(table->count + 1u, INDEX_STEP), wide);
         if (table_split(index, key) != 0)
             return NULL;
     }
@@ -523,9 +431,9 @@ static void table_remove_slot(struct index *index, const struct index_key *key,
         dense_give(&index->dense, table_class(table->capacity, table->expiring), table);
         if (index->partitions[key->partition].committed == 0)
             partition_reset(index, &index->partitions[key->partition]);
-    } else if (table->capacity >= table->count + 3 * STEP) {
+    } else if (table->capacity >= table->count + 3 * INDEX_STEP) {
         /* Shrinking waits a little, so that one object coming and going moves nothing. */
-        (void)table_resize(index, key, table, (unsigned)round_up_u64(table->count, STEP),
+        (void)table_resize(index, key, table, (unsigned)round_up_u64(table->count, INDEX_STEP),
                            table->expiring);
     }
 }
@@ -555,61 +463,6 @@ void index_drop_partition(struct index *index, uint32_t partition,
                 index_remove(index, &items[i].id);
         key = next;
     }
-}
-
-/* By hash, the lower first: what makes the order of a partition. */
-static void sort_by_hash(const struct index *index, struct index_item *items, unsigned count,
-                         uint64_t *hashes)
-{
-    for (unsigned i = 0; i < count; i++)
-        hashes[i] = blob_id_hash(&items[i].id, index->secret);
-    for (unsigned i = 1; i < count; i++) {
-        struct index_item item = items[i];
-        uint64_t hash = hashes[i];
-        unsigned j = i;
-        for (; j > 0 && hashes[j - 1] > hash; j--) {
-            items[j] = items[j - 1];
-            hashes[j] = hashes[j - 1];
-        }
-        items[j] = item;
-        hashes[j] = hash;
-    }
-}
-
-unsigned index_walk_table(const struct index *index, const struct index_key *key,
-                          struct index_item *items, uint64_t *hashes, struct index_key *next)
-{
-    const struct index_partition *partition = &index->partitions[key->partition];
-    const struct index_table *table = table_at(index, key);
-    unsigned depth = table != NULL ? table->depth : partition->depth;
-    uint64_t end = 0;
-    if (depth > 0) {
-        uint64_t width = UINT64_C(1) << (64 - depth);
-        end = (key->hash & ~(width - 1)) + width;
-    }
-    *next = end == 0 ? (struct index_key){key->partition + 1, 0}
-                     : (struct index_key){key->partition, end};
-    if (table == NULL)
-        return 0;
-    unsigned count = 0;
-    for (unsigned i = 0; i < table->count; i++) {
-        if (key->hash != 0 && slot_hash(index, &table_slots(table)[i]) < key->hash)
-            continue;
-        slot_read(index, table, i, &items[count++]);
-    }
-    if (hashes != NULL)
-        sort_by_hash(index, items, count, hashes);
-    return count;
-}
-
-unsigned index_sample(struct index *index, uint64_t random, struct index_item *items)
-{
-    const struct index_table *table = dense_sample(&index->dense, random);
-    if (table == NULL)
-        return 0;
-    for (unsigned i = 0; i < table->count; i++)
-        slot_read(index, table, i, &items[i]);
-    return table->count;
 }
 
 uint64_t index_bytes(const struct index *index)

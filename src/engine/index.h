@@ -111,8 +111,7 @@ void index_remove(struct index *index, const struct blob_id *id);
 void index_drop_partition(struct index *index, uint32_t partition,
                           bool (*wanted)(void *ctx, const struct index_item *item), void *ctx);
 
-void index_read(const struct index *index, const struct index_slot *slot,
-                struct index_item *item);
+void index_read(const struct index *index, const struct index_slot *slot, struct index_item *item);
 struct blob_version index_slot_version(const struct index *index, const struct index_slot *slot);
 static inline void index_slot_set_tick(struct index_slot *slot, uint16_t tick)
 {

@@ -132,7 +132,8 @@ static void a_full_index_says_so(void **state)
     index_free(&index_);
 }
 
-/* Real memory is checked at ten million by the benchmark; the shape of the growth is checked here. */
+/* Real memory is checked at ten million by the benchmark; the shape of the growth is checked here.
+ */
 static void an_object_costs_at_most_64_bytes(void **state)
 {
     (void)state;

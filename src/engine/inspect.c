@@ -64,8 +64,8 @@ static void print_journal(struct engine *engine, FILE *out)
     fprintf(out, "  \"journal\": [");
     for (uint64_t at = 0; at < layout->journal_blocks;) {
         struct group_header header;
-        uint64_t blocks = MIN((uint64_t)(GROUP_BYTES_MAX / LAYOUT_BLOCK),
-                              layout->journal_blocks - at);
+        uint64_t blocks =
+            MIN((uint64_t)(GROUP_BYTES_MAX / LAYOUT_BLOCK), layout->journal_blocks - at);
         int rc = dev_read(engine->dev, (layout->journal_start + at) * LAYOUT_BLOCK, engine->chunk,
                           blocks * LAYOUT_BLOCK);
         if (rc != 0 || group_decode(engine->chunk, engine->sb.device, &header) != 0 ||
@@ -95,10 +95,10 @@ static void print_entry(const struct state_piece *piece, bool prepared, bool fir
             "%s\n    {\"pool\": %u, \"key\": \"%s\", \"version\": \"%" PRIu64 ".%u.%" PRIu64
             "\", \"kind\": \"%s\", \"form\": \"%s\", \"prepared\": %s, \"hollow\": %s, "
             "\"shard_len\": %u, \"block\": %" PRIu64 "}",
-            first ? "" : ",", piece->id.pool, key, piece->version.epoch,
-            piece->version.incarnation, piece->version.counter, kinds[piece->kind & 3],
-            forms[piece->form & 3], prepared ? "true" : "false", piece->hollow ? "true" : "false",
-            piece->shard_len, piece->place.block);
+            first ? "" : ",", piece->id.pool, key, piece->version.epoch, piece->version.incarnation,
+            piece->version.counter, kinds[piece->kind & 3], forms[piece->form & 3],
+            prepared ? "true" : "false", piece->hollow ? "true" : "false", piece->shard_len,
+            piece->place.block);
 }
 
 static void print_entries(struct engine *engine, FILE *out)

@@ -15,8 +15,8 @@ int intern_init(struct intern *intern, uint32_t pair_count, uint64_t seed)
     intern->pools = calloc(INTERN_POOLS, sizeof *intern->pools);
     intern->pair_table = table_create(pair_count, offsetof(struct intern_pair, key),
                                       sizeof(struct intern_pair_key), seed);
-    intern->pool_table = table_create(INTERN_POOLS, offsetof(struct intern_pool, id),
-                                      sizeof(uint32_t), seed);
+    intern->pool_table =
+        table_create(INTERN_POOLS, offsetof(struct intern_pool, id), sizeof(uint32_t), seed);
     if (intern->pairs == NULL || intern->pools == NULL || intern->pair_table == NULL ||
         intern->pool_table == NULL) {
         intern_free(intern);

@@ -49,10 +49,10 @@ struct checkpoint_state {
     uint64_t newest;      /* area */
     uint64_t next_id;
     bool wanted, running, closing;
-    bool started;        /* the fiber that writes them exists */
-    unsigned failures;   /* in a row */
+    bool started;      /* the fiber that writes them exists */
+    unsigned failures; /* in a row */
     int last_result;
-    uint64_t completed;  /* how many since opening */
+    uint64_t completed; /* how many since opening */
     struct fiber_queue wake, done;
 };
 
@@ -80,13 +80,13 @@ struct engine {
     struct checkpoint_state checkpoint;
     struct fiber_pool *fibers;
 
-    void *chunk;    /* a DMA buffer of CHECKPOINT_CHUNK_BYTES: recovery and checkpoints */
-    void *scratch;  /* another one: recovery reads ahead into it, later the scrubber reads */
+    void *chunk;   /* a DMA buffer of CHECKPOINT_CHUNK_BYTES: recovery and checkpoints */
+    void *scratch; /* another one: recovery reads ahead into it, later the scrubber reads */
     struct fiber_mutex scratch_lock;
 
     uint64_t write_id;
     struct list repairs; /* under way: see engine_repairing() */
-    unsigned in_flight; /* calls that a close waits for */
+    unsigned in_flight;  /* calls that a close waits for */
     struct fiber_queue idle;
     bool closing;
 
@@ -162,7 +162,8 @@ void state_charge(struct engine *engine, uint32_t pool, uint64_t block, bool add
 /* Is there room for a record and what it frees? @lazy: of one that cannot wait for it. */
 bool engine_admits(const struct engine *engine, bool lazy);
 uint64_t engine_append(struct engine *engine, const struct record *record, struct journal_op *op);
-int engine_wait_room(struct engine *engine) NODISCARD; /* [fiber] until it admits one that can wait */
+int engine_wait_room(
+    struct engine *engine) NODISCARD; /* [fiber] until it admits one that can wait */
 
 /*
  * Is a repair under way to the extent at @block? Its piece is hollow in the index until the repair
@@ -185,7 +186,7 @@ struct checkpoint_ranges {
     struct checkpoint_range {
         struct index_key start;
         uint64_t seq;
-    } *ranges;
+    } * ranges;
     size_t count, capacity;
     uint64_t prepared_seq;
 };
@@ -215,7 +216,7 @@ struct recovery {
         struct blob_version version;
         uint64_t seq, block;
         uint32_t header_crc;
-    } *checks;
+    } * checks;
     size_t check_count, check_capacity;
     uint64_t hollow;
     char *problem;
@@ -253,7 +254,8 @@ int read_verify(struct engine *engine, const struct blob_id *id, const struct re
 
 /* ---- sweep.c: what is left when all but the extents is lost ---- */
 
-/* [fiber] Whose extents are on this device? @buffer: CHECKPOINT_CHUNK_BYTES. NOT_FOUND: nobody's. */
+/* [fiber] Whose extents are on this device? @buffer: CHECKPOINT_CHUNK_BYTES. NOT_FOUND: nobody's.
+ */
 int sweep_owner(struct dev *dev, void *buffer, struct extent_owner *owner) NODISCARD;
 
 struct sweep_result {

@@ -48,8 +48,7 @@ int journal_init(struct journal *journal, struct dev *dev, struct dma_arena *are
     return 0;
 }
 
-void journal_begin(struct journal *journal, const struct journal_position *at,
-                   uint64_t generation)
+void journal_begin(struct journal *journal, const struct journal_position *at, uint64_t generation)
 {
     journal->generation = generation;
     journal->head = at->head;
@@ -110,8 +109,7 @@ static void lazy_fired(struct timer *timer)
     kick(journal);
 }
 
-uint64_t journal_append(struct journal *journal, const struct record *record,
-                        struct journal_op *op)
+uint64_t journal_append(struct journal *journal, const struct record *record, struct journal_op *op)
 {
     CHECK(journal_admits(journal, 0));
     uint8_t *at = journal->pending + journal->pending_bytes;
@@ -262,7 +260,8 @@ static bool failed(struct journal *journal, struct journal_slot *slot, int resul
     return true;
 }
 
-/* The round of this slot is over: its records are durable, and so are those before it, if they are. */
+/* The round of this slot is over: its records are durable, and so are those before it, if they are.
+ */
 static void slot_durable(struct journal_slot *slot)
 {
     struct journal *journal = slot->journal;

@@ -93,16 +93,15 @@ struct journal_position {
 int journal_init(struct journal *journal, struct dev *dev, struct dma_arena *arena,
                  const struct layout *layout, uint64_t device, uint64_t delay_ns,
                  uint32_t broken) NODISCARD;
-void journal_begin(struct journal *journal, const struct journal_position *at,
-                   uint64_t generation);
+void journal_begin(struct journal *journal, const struct journal_position *at, uint64_t generation);
 void journal_free(struct journal *journal); /* nothing may be in flight (CHECKed) */
 
 /* Would a record fit now? @reserve: blocks of the ring to leave free. */
 bool journal_admits(const struct journal *journal, uint32_t reserve);
 
 /*
- * journal_append() - It must be admitted. @op: zeroed but for has_extent, linked until it completes;
- * NULL for a lazy record. Return: the record's sequence number.
+ * journal_append() - It must be admitted. @op: zeroed but for has_extent, linked until it
+ * completes; NULL for a lazy record. Return: the record's sequence number.
  */
 uint64_t journal_append(struct journal *journal, const struct record *record,
                         struct journal_op *op);

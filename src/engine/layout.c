@@ -39,11 +39,10 @@ int layout_compute(uint64_t size_bytes, struct layout *layout)
     layout->journal_start = 1;
     layout->journal_blocks = clamp(size_bytes / 64, JOURNAL_MIN, journal_max) / LAYOUT_BLOCK;
 
-    layout->objects_max = blocks <= DENSE_BLOCKS ? blocks
-                                                 : DENSE_BLOCKS + (blocks - DENSE_BLOCKS) / 16;
+    layout->objects_max =
+        blocks <= DENSE_BLOCKS ? blocks : DENSE_BLOCKS + (blocks - DENSE_BLOCKS) / 16;
     layout->prepared_max = (uint32_t)clamp(layout->objects_max / 8, 64, 65536);
-    layout->checkpoint_blocks =
-        checkpoint_area_blocks(layout->objects_max, layout->prepared_max);
+    layout->checkpoint_blocks = checkpoint_area_blocks(layout->objects_max, layout->prepared_max);
     layout->checkpoint_start[0] = layout->journal_start + layout->journal_blocks;
     layout->checkpoint_start[1] = layout->checkpoint_start[0] + layout->checkpoint_blocks;
 

@@ -242,7 +242,8 @@ static void body_lives(struct test_device *t)
     uint64_t done = 0;
     for (unsigned w = 0; w < WORKERS; w++)
         done += workers[w].done;
-    CHECK_MSG(done > 2000 || t->config.break_rules != 0, "only %llu operations were done", (unsigned long long)done);
+    CHECK_MSG(done > 2000 || t->config.break_rules != 0, "only %llu operations were done",
+              (unsigned long long)done);
     engine_close(t->engine, false);
     struct engine_fsck_result result;
     CHECK(engine_fsck(t->dev, t->arena, false, stderr, &result) == 0);
@@ -326,11 +327,15 @@ static bool notices(uint32_t rule, bool volatile_cache)
 static void a_life_without_a_rule_is_found_wrong(void **state)
 {
     (void)state;
-    const uint32_t rules[] = {
-        ENGINE_RULE_ONE_JOURNAL_WRITE, ENGINE_RULE_NO_REWRITE,  ENGINE_RULE_EARLIER_WRITES,
-        ENGINE_RULE_WAIT_EXTENT,       ENGINE_RULE_FLUSH,       ENGINE_RULE_QUARANTINE,
-        ENGINE_RULE_HOLLOW,            ENGINE_RULE_CHECKPOINT_SEQUENCE,
-        ENGINE_RULE_CHECKPOINT_DURABLE};
+    const uint32_t rules[] = {ENGINE_RULE_ONE_JOURNAL_WRITE,
+                              ENGINE_RULE_NO_REWRITE,
+                              ENGINE_RULE_EARLIER_WRITES,
+                              ENGINE_RULE_WAIT_EXTENT,
+                              ENGINE_RULE_FLUSH,
+                              ENGINE_RULE_QUARANTINE,
+                              ENGINE_RULE_HOLLOW,
+                              ENGINE_RULE_CHECKPOINT_SEQUENCE,
+                              ENGINE_RULE_CHECKPOINT_DURABLE};
     assert_false(notices(0, true));
     for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
         print_message("rule 0x%x\n", rules[i]);

@@ -59,7 +59,8 @@ int engine_find(struct engine *engine, const struct blob_id *id, struct engine_e
     return slot != NULL || found != NULL ? 0 : SHOAL_E_NOT_FOUND;
 }
 
-/* Time of use goes on by one for so many touches, that 16 bits may tell 64 full turns of a cache. */
+/* Time of use goes on by one for so many touches, that 16 bits may tell 64 full turns of a cache.
+ */
 static uint32_t touches_a_tick(const struct engine *engine)
 {
     return (uint32_t)(engine->index.count / 1024) + 1;

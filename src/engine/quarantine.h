@@ -15,7 +15,7 @@
 struct quarantine {
     struct quarantine_entry {
         uint64_t block, seq;
-    } *entries;
+    } * entries;
     uint32_t first, count, capacity;
 };
 

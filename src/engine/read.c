@@ -136,8 +136,8 @@ static int find_piece(struct engine *engine, const struct blob_id *id,
         blob_version_compare(&prepared->version, version) != 0)
         return SHOAL_E_NOT_FOUND;
     *known = (struct read_known){
-        .target = {prepared->version, prepared->place.block, prepared->shard_len,
-                   prepared->shared, prepared->hollow},
+        .target = {prepared->version, prepared->place.block, prepared->shard_len, prepared->shared,
+                   prepared->hollow},
         .kind = prepared->kind,
         .form = prepared->form,
         .depends = prepared->depends,
@@ -192,9 +192,9 @@ static int read_piece(struct engine *engine, const struct blob_id *id,
     return SHOAL_E_CORRUPT;
 }
 
-int engine_read(struct engine *engine, const struct blob_id *id,
-                const struct blob_version *version, uint32_t offset, uint32_t len, void *buffer,
-                const uint8_t **data, struct blob_desc *desc)
+int engine_read(struct engine *engine, const struct blob_id *id, const struct blob_version *version,
+                uint32_t offset, uint32_t len, void *buffer, const uint8_t **data,
+                struct blob_desc *desc)
 {
     int rc = engine_enter(engine);
     if (rc != 0)

@@ -26,9 +26,9 @@ int recovery_start_over(struct engine *engine)
     prepared_free(&engine->prepared);
     int rc = index_init(&engine->index, engine->sb.partition_bits, engine->sb.secret,
                         engine->layout.objects_max);
-    return rc != 0 ? rc
-                   : prepared_init(&engine->prepared, engine->layout.prepared_max,
-                                   engine->sb.secret);
+    return rc != 0
+               ? rc
+               : prepared_init(&engine->prepared, engine->layout.prepared_max, engine->sb.secret);
 }
 
 /* The newer checkpoint, or the older one when the newer is damaged. */
@@ -189,8 +189,7 @@ int recovery_run(struct engine *engine, struct recovery *recovery)
     if (recovery->generation > engine->sb.generation)
         problem(recovery, "the superblock is older than the journal");
     if (recovery->overlaps > 0)
-        problem(recovery, "%llu extents overlap others",
-                (unsigned long long)recovery->overlaps);
+        problem(recovery, "%llu extents overlap others", (unsigned long long)recovery->overlaps);
 
     unsigned other = 1 - recovery->area;
     uint64_t tail = head->position;

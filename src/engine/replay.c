@@ -27,11 +27,11 @@ static const uint8_t *ring_view(struct replay *replay, uint64_t position, uint64
 {
     struct engine *engine = replay->engine;
     uint64_t ring = engine->layout.journal_blocks;
-    bool inside = position >= replay->window &&
-                  position + need <= replay->window + replay->window_blocks;
+    bool inside =
+        position >= replay->window && position + need <= replay->window + replay->window_blocks;
     if (!inside) {
-        uint64_t blocks = MIN((uint64_t)(CHECKPOINT_CHUNK_BYTES / LAYOUT_BLOCK),
-                              ring - position % ring);
+        uint64_t blocks =
+            MIN((uint64_t)(CHECKPOINT_CHUNK_BYTES / LAYOUT_BLOCK), ring - position % ring);
         uint64_t at = (engine->layout.journal_start + position % ring) * LAYOUT_BLOCK;
         replay->window_blocks = 0;
         if (blocks < need || dev_read(engine->dev, at, engine->chunk, blocks * LAYOUT_BLOCK) != 0)
@@ -243,8 +243,7 @@ static int apply_group(struct replay *replay, const uint8_t *data,
                        const struct group_header *header)
 {
     struct recovery *recovery = replay->recovery;
-    struct decoder in = decoder_init(data + GROUP_HEADER_BYTES,
-                                     header->bytes - GROUP_HEADER_BYTES);
+    struct decoder in = decoder_init(data + GROUP_HEADER_BYTES, header->bytes - GROUP_HEADER_BYTES);
     checks_prune(recovery, header->barrier);
     for (uint32_t i = 0; i < header->records; i++) {
         struct record record;
@@ -261,9 +260,8 @@ static int apply_group(struct replay *replay, const uint8_t *data,
 }
 
 /*
- * Is there a valid group of the last generation, or of a newer one, somewhere behind the place where
- * reading ended?
- * With one write in flight at a time a crash cannot leave one; damage can.
+ * Is there a valid group of the last generation, or of a newer one, somewhere behind the place
+ * where reading ended? With one write in flight at a time a crash cannot leave one; damage can.
  */
 static bool valid_group_behind(struct replay *replay)
 {
@@ -273,8 +271,7 @@ static bool valid_group_behind(struct replay *replay)
         struct group_header header;
         bool unreadable;
         if (group_at(replay, at, &header, &unreadable) != NULL &&
-            header.generation >= replay->generation &&
-            header.first_seq >= replay->next_seq)
+            header.generation >= replay->generation && header.first_seq >= replay->next_seq)
             return true;
     }
     return false;
@@ -297,8 +294,8 @@ int replay_journal(struct engine *engine, const struct checkpoint_head *head,
     while (replay.position - replay.start < engine->layout.journal_blocks) {
         struct group_header header;
         const uint8_t *data = group_at(&replay, replay.position, &header, &unreadable);
-        if (data == NULL || header.first_seq != replay.next_seq ||
-            header.chain != replay.chain || header.generation < replay.generation)
+        if (data == NULL || header.first_seq != replay.next_seq || header.chain != replay.chain ||
+            header.generation < replay.generation)
             break;
         int rc = apply_group(&replay, data, &header);
         if (rc != 0)

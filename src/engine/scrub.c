@@ -74,8 +74,8 @@ static int64_t step(struct engine *engine, unsigned max,
             int rc = check(engine, &items[i], damaged, ctx);
             if (rc != 0)
                 return rc;
-            bytes += (int64_t)extent_shape_of(items[i].shard_len, items[i].shared).blocks *
-                     LAYOUT_BLOCK;
+            bytes +=
+                (int64_t)extent_shape_of(items[i].shard_len, items[i].shared).blocks * LAYOUT_BLOCK;
         }
         if (i == count)
             engine->scrub_at = next;

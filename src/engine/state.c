@@ -125,8 +125,7 @@ int state_prepare(struct engine *engine, const struct state_piece *piece, uint64
     return 0;
 }
 
-int state_place(struct engine *engine, const struct state_piece *piece, uint16_t tick,
-                uint64_t seq)
+int state_place(struct engine *engine, const struct state_piece *piece, uint16_t tick, uint64_t seq)
 {
     struct index_item item = {
         .id = piece->id,

@@ -52,7 +52,8 @@ int superblock_decode(const void *block, struct superblock *sb, uint32_t *versio
     sb->secret = decode_u64(&in);
     sb->generation = decode_u64(&in);
     sb->blocks = decode_u64(&in);
-    if (sb->partition_bits > BLOB_PARTITION_BITS_MAX || sb->blocks < ENGINE_DEVICE_MIN / LAYOUT_BLOCK)
+    if (sb->partition_bits > BLOB_PARTITION_BITS_MAX ||
+        sb->blocks < ENGINE_DEVICE_MIN / LAYOUT_BLOCK)
         return SHOAL_E_CORRUPT;
     return 0;
 }

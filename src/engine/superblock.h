@@ -21,11 +21,11 @@ struct superblock {
     uint8_t cluster[16];
     uint32_t target;
     uint32_t partition_bits;
-    uint64_t device;     /* random at format; each structure of this format carries it */
-    uint64_t secret;     /* keys the hashes of the index */
-    uint64_t generation; /* of the journal; grows with each recovery */
-    uint64_t blocks;     /* the device's size at format */
-    bool stale;          /* memory was lost, and nobody has said yet that it was made good */
+    uint64_t device;      /* random at format; each structure of this format carries it */
+    uint64_t secret;      /* keys the hashes of the index */
+    uint64_t generation;  /* of the journal; grows with each recovery */
+    uint64_t blocks;      /* the device's size at format */
+    bool stale;           /* memory was lost, and nobody has said yet that it was made good */
     unsigned replaceable; /* in memory only: the copy to write first, as the other one is whole */
 };
 
@@ -48,8 +48,8 @@ int superblock_load(struct dev *dev, void *block, struct superblock *sb,
                     struct superblock_found *found) NODISCARD;
 
 /*
- * superblock_store() - [fiber] Both copies, under the next sequence number. The first one written is
- * never the only one that is whole: a crash may have damaged the other. @in_turn: the rule.
+ * superblock_store() - [fiber] Both copies, under the next sequence number. The first one written
+ * is never the only one that is whole: a crash may have damaged the other. @in_turn: the rule.
  */
 int superblock_store(struct dev *dev, void *block, struct superblock *sb, bool in_turn) NODISCARD;
 

@@ -107,8 +107,8 @@ static inline void test_on(uint64_t bytes, void (*body)(struct test_device *t))
 
 static inline void test_format(struct test_device *t, unsigned partition_bits)
 {
-    struct engine_format_config config = {.cluster = {1, 2, 3}, .target = 42,
-                                          .partition_bits = partition_bits};
+    struct engine_format_config config = {
+        .cluster = {1, 2, 3}, .target = 42, .partition_bits = partition_bits};
     assert_int_equal(engine_format(t->dev, t->arena, &config), 0);
 }
 
@@ -196,8 +196,8 @@ static inline void test_fill(uint8_t *at, uint64_t n, uint64_t version, uint32_t
     prng_bytes(&prng, at, len);
 }
 
-static inline int test_prepare_desc(struct test_device *t, const struct blob_desc *desc,
-                                    uint64_t n, uint64_t version)
+static inline int test_prepare_desc(struct test_device *t, const struct blob_desc *desc, uint64_t n,
+                                    uint64_t version)
 {
     test_fill(t->payload, n, version, desc->shard_len);
     struct iovec payload = {t->payload, desc->shard_len};

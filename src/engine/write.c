@@ -166,7 +166,8 @@ static void payload_units(const struct write *write, uint32_t *units)
     }
 }
 
-/* Header, or header and payload, in a DMA buffer of ours; the rest of the payload is the caller's. */
+/* Header, or header and payload, in a DMA buffer of ours; the rest of the payload is the caller's.
+ */
 static int write_header(struct write *write)
 {
     struct engine *engine = write->engine;
@@ -300,8 +301,8 @@ static int write_undo(struct write *write)
     struct engine *engine = write->engine;
     int rc = engine_wait_room(engine);
     if (rc == 0) {
-        struct record record = {.type = write->type == RECORD_PREPARE ? RECORD_ABORT
-                                                                      : RECORD_HOLLOW,
+        struct record record = {.type =
+                                    write->type == RECORD_PREPARE ? RECORD_ABORT : RECORD_HOLLOW,
                                 .id = write->desc->id,
                                 .version = write->desc->version};
         struct prepared *prepared = my_prepared(write);
@@ -371,8 +372,8 @@ static int write_run(struct write *write)
 }
 
 static int write_piece(struct engine *engine, const struct blob_desc *desc,
-                       const struct iovec *payload, unsigned payload_count,
-                       const uint32_t *units, enum record_type type)
+                       const struct iovec *payload, unsigned payload_count, const uint32_t *units,
+                       enum record_type type)
 {
     struct write write = {
         .engine = engine,
@@ -399,14 +400,14 @@ static int write_piece(struct engine *engine, const struct blob_desc *desc,
     return rc;
 }
 
-int engine_prepare(struct engine *engine, const struct blob_desc *desc,
-                   const struct iovec *payload, unsigned payload_count, const uint32_t *units)
+int engine_prepare(struct engine *engine, const struct blob_desc *desc, const struct iovec *payload,
+                   unsigned payload_count, const uint32_t *units)
 {
     return write_piece(engine, desc, payload, payload_count, units, RECORD_PREPARE);
 }
 
-int engine_repair(struct engine *engine, const struct blob_desc *desc,
-                  const struct iovec *payload, unsigned payload_count, const uint32_t *units)
+int engine_repair(struct engine *engine, const struct blob_desc *desc, const struct iovec *payload,
+                  unsigned payload_count, const uint32_t *units)
 {
     return write_piece(engine, desc, payload, payload_count, units, RECORD_REPAIR);
 }
@@ -473,8 +474,7 @@ int engine_abort(struct engine *engine, const struct blob_id *id,
     return rc;
 }
 
-int engine_drop(struct engine *engine, const struct blob_id *id,
-                const struct blob_version *version)
+int engine_drop(struct engine *engine, const struct blob_id *id, const struct blob_version *version)
 {
     if (engine->journal.stopped)
         return SHOAL_E_IO;

@@ -4,8 +4,8 @@
  * alike, in the same directory: $SHOAL_BENCH_DIR, or /var/tmp.
  */
 #include <fcntl.h>
-#include <signal.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,13 +58,16 @@ static void say_and_exit(const char *what, int rc)
 
 static void host_start(void)
 {
-    int rc = reactor_create(&(struct reactor_config){.name = "bench", .spin_ns = 1000000000,
-                                                     .cpu = -1, .uring_entries = 512},
-                            &host.reactor);
+    int rc = reactor_create(
+        &(struct reactor_config){
+            .name = "bench", .spin_ns = 1000000000, .cpu = -1, .uring_entries = 512},
+        &host.reactor);
     if (rc == 0)
         rc = fiber_pool_create(host.reactor, "bench", RESTART_DEPTH + 2, 0, &host.fibers);
-    const struct dma_class classes[] = {
-        {4096, 2 * RESTART_DEPTH + 16}, {65536, DEPTH + 4}, {262144, 4}, {LARGE_BYTES + 65536, DEPTH + 2}};
+    const struct dma_class classes[] = {{4096, 2 * RESTART_DEPTH + 16},
+                                        {65536, DEPTH + 4},
+                                        {262144, 4},
+                                        {LARGE_BYTES + 65536, DEPTH + 2}};
     if (rc == 0)
         rc = dma_arena_create(host.reactor, classes, 4, &host.arena);
     if (rc != 0)
@@ -379,8 +382,7 @@ static void restart_child(void)
     host_start();
     open_device(RESTART_DEVICE_BYTES);
     run(start_engine, &host);
-    struct crowd crowd = {
-        .one = one_put, .buffer_bytes = 4096, .end = RESTART_BLOBS, .len = 1000};
+    struct crowd crowd = {.one = one_put, .buffer_bytes = 4096, .end = RESTART_BLOBS, .len = 1000};
     crowd_run(&crowd, RESTART_DEPTH - 40);
     (void)kill(getpid(), SIGKILL);
 }
@@ -449,8 +451,7 @@ static void bench_device(void)
     bench_print(&(struct bench_figure){.name = "engine-read-1m-cpu",
                                        .unit = "us a MiB",
                                        .value = large.ours_cpu_ns / 1000,
-                                       .baseline =
-                                           (large.fio_cpu_ns + crc_ns(LARGE_BYTES)) / 1000,
+                                       .baseline = (large.fio_cpu_ns + crc_ns(LARGE_BYTES)) / 1000,
                                        .goal = 1.3});
     run(stop_engine, NULL);
     open_device(DEVICE_BYTES);

@@ -17,8 +17,8 @@
 #define LOOKUPS 200000u
 
 static struct index index_;
-static struct blob_id *ids;   /* LOOKUPS of those inside, in random order */
-static uint64_t *chain;       /* a cycle through memory as large as the index */
+static struct blob_id *ids; /* LOOKUPS of those inside, in random order */
+static uint64_t *chain;     /* a cycle through memory as large as the index */
 static uint64_t chain_length;
 
 static struct blob_id id_of(uint64_t n)
@@ -73,8 +73,8 @@ static void make_chain(uint64_t bytes)
     struct prng prng;
     prng_seed(&prng, 9);
     chain_length = lines * step;
-    chain = mmap(NULL, chain_length * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                 0);
+    chain =
+        mmap(NULL, chain_length * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint32_t *order = malloc(lines * sizeof *order);
     if (chain == MAP_FAILED || order == NULL)
         exit(1);
@@ -120,9 +120,8 @@ int main(int argc, char **argv)
         ids[i] = id_of(prng_below(&prng, OBJECTS));
     make_chain(after - before);
     uint64_t at = 0;
-    struct bench_pairs p =
-        bench_pairs(&(struct bench_side){run_lookup, NULL}, &(struct bench_side){run_load, &at},
-                    BENCH_PAIRS);
+    struct bench_pairs p = bench_pairs(&(struct bench_side){run_lookup, NULL},
+                                       &(struct bench_side){run_load, &at}, BENCH_PAIRS);
     bench_print(&(struct bench_figure){.name = "index-lookup",
                                        .unit = "ns",
                                        .value = p.ours,
