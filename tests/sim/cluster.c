@@ -46,6 +46,12 @@ static void add_pools(struct cluster_map *map)
 
     CHECK(map_change_pool_create(map, &durable) == 0);
     CHECK(map_change_pool_create(map, &replicated) == 0);
+
+    /* Smaller than what is put into it, so that it evicts. */
+    struct map_pool cache = {
+        .name = "cache", .k = 1, .m = 0, .cache = true, .stripe_size = SIM_STRIPE_BYTES,
+        .quota_bytes = 600u << 10, .ttl_s = 30};
+    CHECK(map_change_pool_create(map, &cache) == 0);
 }
 
 static struct cluster_map *first_map(void)
@@ -345,6 +351,16 @@ static void finish_death(struct sim_node *node)
     sim_event(node->sim, "node%u is gone", node->index);
 }
 
+/* The drive died with the node; it comes back with another, empty one, under the old name. */
+static void replace_drive(struct sim_node *node)
+{
+    dev_sim_store_destroy(node->store);
+    CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &node->store) == 0);
+    node->formatted = false;
+    node->new_drive = false;
+    sim_event(node->sim, "node%u gets a new drive", node->index);
+}
+
 /* ---- all of it ---- */
 
 void cluster_tick(struct sim *sim)
@@ -355,8 +371,11 @@ void cluster_tick(struct sim *sim)
         struct sim_node *node = &sim->nodes[i];
         if (node->state == SIM_DYING && fiber_pool_in_use(node->host.fibers) == 0)
             finish_death(node);
-        if (node->state == SIM_GONE && sim->now_ns >= node->restart_ns)
+        if (node->state == SIM_GONE && sim->now_ns >= node->restart_ns) {
+            if (node->new_drive)
+                replace_drive(node);
             node_boot(node);
+        }
     }
 }
 

@@ -45,6 +45,7 @@ static void crash_one(struct sim *sim)
     if (node->state != SIM_RUNNING || sim->authority.state != SIM_RUNNING || unclean(sim) >= most)
         return;
     node_die(node, prng_chance(&sim->prng, 1, 2));
+    node->new_drive = prng_chance(&sim->prng, 1, 6);
     node->restart_ns = soon(sim, 20 * MS, 8 * SECOND);
     sim->faults_injected++;
 }

@@ -77,6 +77,7 @@ struct sim_node {
     void *map; /* what node_store keeps */
     size_t map_len;
     bool formatted;
+    bool new_drive;      /* it returns with an empty one */
     bool stopped;        /* node_stop() has returned */
     bool told_dead;      /* the authority knows of this death */
     uint64_t restart_ns; /* when a gone node returns; UINT64_MAX: not by itself */

@@ -253,6 +253,37 @@ static void do_exists(struct worker *worker, unsigned key, struct operation *ope
     finish(worker, key, operation, error);
 }
 
+/*
+ * A cache may forget at any time, so no order is checked: what it does return must be what some put
+ * of that key wrote. Its keys are numbered beyond the others.
+ */
+static void do_cache(struct worker *worker)
+{
+    struct sim *sim = worker->client->sim;
+    unsigned key = SIM_KEYS + (unsigned)prng_below(&sim->prng, SIM_KEYS);
+    struct client_blob blob = blob_of(worker, key);
+    struct client_info info = {0};
+    struct client_put_result result;
+    int error;
+
+    blob.pool = "cache";
+    if (prng_chance(&sim->prng, 1, 2)) {
+        uint32_t value = sim->next_value++, len = value_len(key, value);
+        value_fill(worker->bytes, len, key, value);
+        const struct iovec iov = {worker->bytes, len};
+        error = client_put(worker->client->client, &blob, &iov, 1, NULL, &result);
+    } else {
+        const struct iovec iov = {worker->bytes, SIM_BLOB_MAX};
+        error = client_get(worker->client->client, &blob, 0, &iov, 1, false, &info);
+        if (error == 0)
+            (void)value_of(sim, key, worker->bytes, info.bytes);
+    }
+    if (error != 0 && error != SHOAL_E_NOT_FOUND && !is_expected(error))
+        sim_complain(sim, "cache key %u: %s", key, shoal_error_name(error));
+    sim_event(sim, "client%u.%u cache key %u: %s", worker->client->index, worker->number, key,
+              shoal_error_name(error));
+}
+
 static enum operation_kind random_kind(struct sim *sim, unsigned key)
 {
     switch (prng_below(&sim->prng, 20)) {
@@ -319,7 +350,9 @@ static void worker_fiber(void *arg)
     while (sim->operations_left > 0 && sim->wrong[0] == '\0') {
         sim->operations_left--;
         unsigned key = (unsigned)prng_below(&sim->prng, SIM_KEYS);
-        if (prng_chance(&sim->prng, 1, 16))
+        if (prng_chance(&sim->prng, 1, 8))
+            do_cache(worker);
+        else if (prng_chance(&sim->prng, 1, 16))
             do_get_range(worker, key);
         else
             run_operation(worker, key, random_kind(sim, key));
