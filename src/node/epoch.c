@@ -209,6 +209,7 @@ static void target_update(struct target *t, const struct cluster_map *old)
     slots_update(t, old);
     unsettle_undecided(t);
     objects_slot_lost(t);
+    upload_touches_lost(t);
     fiber_queue_wake_all(&t->settle_wake);
     fiber_queue_wake_all(&t->learn_wake);
 }

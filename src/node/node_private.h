@@ -482,6 +482,8 @@ int upload_is_live(struct target *target, const struct blob_id *head, uint64_t u
                    bool *live); /* [fiber] at the head's primary */
 bool upload_is_record(const struct blob_id *id);
 void upload_touches_free(struct target *target);
+/* After an epoch: another primary may hear of some, and if they return, our times of them are old. */
+void upload_touches_lost(struct target *target);
 
 /* ---- handlers ---- */
 

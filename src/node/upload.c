@@ -179,6 +179,13 @@ static void touch_free(struct target *t, struct upload_touch *touch)
     free(touch);
 }
 
+void upload_touches_lost(struct target *t)
+{
+    list_for_each(&t->touches, struct upload_touch, node, touch)
+        if (target_primary_check(t, &touch->head) != 0)
+            touch_free(t, touch);
+}
+
 void upload_touches_free(struct target *t)
 {
     list_for_each(&t->touches, struct upload_touch, node, touch)
