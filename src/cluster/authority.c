@@ -42,7 +42,7 @@ static struct net_peer *peer_of(struct authority *a, uint32_t index)
         net_peer_close(old);
     }
     if (a->peers[index] == NULL &&
-        net_peer_open(a->config.net, node->replication, NULL, 4, &a->peers[index]) != 0)
+        net_peer_open(a->config.net, node->replication, node->name, 4, &a->peers[index]) != 0)
         return NULL;
     memcpy(a->peer_address[index], node->replication, CLUSTER_ADDRESS_MAX);
     return a->peers[index];
