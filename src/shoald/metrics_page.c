@@ -4,11 +4,13 @@
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -42,7 +44,7 @@ static int open_listener(const char *address)
     struct addrinfo *found;
     if (getaddrinfo(name, colon + 1, &hints, &found) != 0)
         return -1;
-    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int on = 1;
     if (fd >= 0)
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -56,10 +58,42 @@ static int open_listener(const char *address)
     return fd;
 }
 
-static void send_all(int fd, const char *data, size_t len)
+/* One client; @until_ns bounds all of it, so that a slow one keeps neither others nor our end. */
+struct visit {
+    int fd, stop_fd;
+    uint64_t until_ns;
+};
+
+static uint64_t now_ns(void)
 {
-    while (len > 0) {
-        ssize_t sent = send(fd, data, len, MSG_NOSIGNAL);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* False: the time is up, or the page stops. */
+static bool wait_for(const struct visit *visit, short events)
+{
+    for (;;) {
+        uint64_t now = now_ns();
+        struct pollfd fds[2] = {{.fd = visit->fd, .events = events},
+                                {.fd = visit->stop_fd, .events = POLLIN}};
+        if (now >= visit->until_ns)
+            return false;
+        int ready = poll(fds, 2, (int)((visit->until_ns - now) / 1000000 + 1));
+        if (fds[1].revents != 0 || (ready < 0 && errno != EINTR))
+            return false;
+        if (ready > 0)
+            return true;
+    }
+}
+
+static void send_all(const struct visit *visit, const char *data, size_t len)
+{
+    while (len > 0 && wait_for(visit, POLLOUT)) {
+        ssize_t sent = send(visit->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno == EAGAIN)
+            continue;
         if (sent <= 0)
             return;
         data += sent;
@@ -67,25 +101,32 @@ static void send_all(int fd, const char *data, size_t len)
     }
 }
 
-static void respond(int fd, const char *status, const char *type, const char *body, size_t len)
+static void respond(const struct visit *visit, const char *status, const char *type,
+                    const char *body, size_t len)
 {
     char head[256];
     int n = snprintf(head, sizeof head,
                      "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
                      "Connection: close\r\n\r\n", status, type, len);
-    send_all(fd, head, (size_t)n);
-    send_all(fd, body, len);
+    send_all(visit, head, (size_t)n);
+    send_all(visit, body, len);
 }
 
 static void serve(struct metrics_page *page, int fd)
 {
-    char request[REQUEST_MAX + 1];
+    char request[REQUEST_MAX + 1] = "";
     size_t have = 0;
-    struct timeval limit = {.tv_sec = CLIENT_SECONDS};
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    const struct visit visit = {
+        .fd = fd,
+        .stop_fd = page->stop_fd,
+        .until_ns = now_ns() + CLIENT_SECONDS * UINT64_C(1000000000),
+    };
     do {
-        ssize_t got = recv(fd, request + have, REQUEST_MAX - have, 0);
+        if (!wait_for(&visit, POLLIN))
+            return;
+        ssize_t got = recv(fd, request + have, REQUEST_MAX - have, MSG_DONTWAIT);
+        if (got < 0 && errno == EAGAIN)
+            continue;
         if (got <= 0)
             return;
         have += (size_t)got;
@@ -96,14 +137,14 @@ static void serve(struct metrics_page *page, int fd)
         char *text = NULL;
         size_t len = 0;
         if (metrics_render(page->metrics, &text, &len) == 0)
-            respond(fd, "200 OK", "text/plain; version=0.0.4; charset=utf-8", text, len);
+            respond(&visit, "200 OK", "text/plain; version=0.0.4; charset=utf-8", text, len);
         else
-            respond(fd, "500 Internal Server Error", "text/plain", "out of memory\n", 14);
+            respond(&visit, "500 Internal Server Error", "text/plain", "out of memory\n", 14);
         free(text);
     } else if (strncmp(request, "GET /healthz ", 13) == 0) {
-        respond(fd, "200 OK", "text/plain", "ok\n", 3);
+        respond(&visit, "200 OK", "text/plain", "ok\n", 3);
     } else {
-        respond(fd, "404 Not Found", "text/plain", "there are /metrics and /healthz\n", 32);
+        respond(&visit, "404 Not Found", "text/plain", "there are /metrics and /healthz\n", 32);
     }
 }
 
@@ -121,8 +162,11 @@ static void *page_thread(void *arg)
         if (fds[0].revents == 0)
             continue;
         int fd = accept4(page->listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
+            /* Out of descriptors, say: it is still readable, and should not keep us busy. */
+            (void)poll(&fds[1], 1, 100);
             continue;
+        }
         serve(page, fd);
         close(fd);
     }
