@@ -144,11 +144,31 @@ static bool wish_known(struct authority *a, const char *name, const json_t *json
     return true;
 }
 
+/* The parser calls itself for each level, two thousand deep, and a fiber's stack is small. */
+#define NESTING_MAX 8u
+
+static bool nests_too_deep(const char *text)
+{
+    unsigned depth = 0;
+    bool quoted = false;
+    for (; *text != 0; text++) {
+        if (quoted && *text == '\\' && text[1] != 0)
+            text++;
+        else if (*text == '"')
+            quoted = !quoted;
+        else if (!quoted && (*text == '[' || *text == '{') && ++depth > NESTING_MAX)
+            return true;
+        else if (!quoted && (*text == ']' || *text == '}') && depth > 0)
+            depth--;
+    }
+    return false;
+}
+
 void authority_wish(struct authority *a, const char *wish, char **answer)
 {
     struct outcome out = {0};
-    json_error_t where;
-    json_t *json = json_loads(wish, 0, &where);
+    json_error_t where = {.text = "nested too deeply"};
+    json_t *json = nests_too_deep(wish) ? NULL : json_loads(wish, 0, &where);
     const char *name = json_string_value(json_object_get(json, "wish"));
     *answer = NULL;
     if (name == NULL) {

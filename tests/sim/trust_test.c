@@ -290,6 +290,28 @@ static void a_node_speaks_for_itself_only(void **state)
     with_liar("node9", NET_ROLE_NODE, speak_for_another_node);
 }
 
+/* ---- an administrator ---- */
+
+static void wish_for_nonsense(void)
+{
+    static struct wire_admin ask;
+    uint8_t header[WIRE_MESSAGE_MAX];
+    struct wire_head head = {.type = WIRE_admin, .target = WIRE_NO_TARGET};
+    ask.wish_len = sizeof ask.wish;
+    for (unsigned i = 0; i < 3; i++) {
+        memset(ask.wish, "[{\""[i], sizeof ask.wish);
+        expect("nonsense",
+               say("authority:1", header, wire_admin_encode(header, sizeof header, &head, &ask), 0),
+               0);
+    }
+}
+
+static void an_administrators_nonsense_is_answered(void **state)
+{
+    (void)state;
+    with_liar("root", NET_ROLE_ADMIN, wish_for_nonsense);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +320,7 @@ int main(void)
         cmocka_unit_test(a_pool_is_closed_to_clients_that_are_not_its_users),
         cmocka_unit_test(a_request_for_what_cannot_be_is_refused),
         cmocka_unit_test(a_node_speaks_for_itself_only),
+        cmocka_unit_test(an_administrators_nonsense_is_answered),
     };
     return cmocka_run_group_tests_name("trust", tests, NULL, NULL);
 }
