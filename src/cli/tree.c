@@ -265,7 +265,7 @@ static void put_below(struct transfer *transfer, const char *path, const char *n
     }
     while ((entry = readdir(stream)) != NULL) {
         char *below, *blob;
-        struct stat about;
+        struct stat about = {0};
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         if (asprintf(&below, "%s/%s", path, entry->d_name) < 0 ||
