@@ -7,7 +7,7 @@
  * marker or a tombstone (base/blob.h). It knows nothing of the cluster: which versions are
  * prepared, committed or dropped is decided above. What it promises is that what it said is durable
  * is there after any crash, that what it returns is what was written, and that it never answers
- * from a damaged or stale place on the device. docs/formats-disk.md describes the layout.
+ * from a damaged or stale place on the device. docs/formats/disk.md describes the layout.
  *
  * All functions run on the reactor; those marked [fiber] block the calling fiber. Errors of every
  * function that touches the device: IO (and the engine is stopped when it was the journal's),
