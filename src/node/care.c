@@ -16,6 +16,7 @@
 #define CARE_PARTITIONS 256u /* looked through in one round */
 #define CARE_ENTRIES 64u
 #define EVICT_ROUND 64u
+#define EVICT_AT_PUT 4u
 #define NEARLY_FULL_PERCENT 90u
 
 /* ---- tombstones ---- */
@@ -323,6 +324,23 @@ static void care_cache(struct target *t, uint32_t id)
             misses++;
         else
             counter_add(t->node->evicted, 1);
+    }
+}
+
+/*
+ * A put into a cache that is at its quota drops what was used least recently first, so that the quota
+ * holds at each moment and not a round of care later. @more: bytes that the put will take here. Bounded: what a put
+ * may not make room for, the next round does.
+ */
+void care_make_room(struct target *t, const struct pool_view *pool, uint64_t more)
+{
+    struct engine_entry entry;
+    for (unsigned i = 0; i < EVICT_AT_PUT; i++) {
+        if (!target_over_quota(t, pool, more) ||
+            engine_evict_pick(t->engine, pool->id, &entry) != 0 ||
+            target_primary_check(t, &entry.id) != 0 || remove_own(t, &entry, true) != 0)
+            return;
+        counter_add(t->node->evicted, 1);
     }
 }
 

@@ -463,6 +463,8 @@ void node_settler(void *target);
 void node_learner(void *target);
 void node_carer(void *target);
 bool target_over_quota(struct target *target, const struct pool_view *pool, uint64_t more);
+/* Evict from a cache that is at its quota. [fiber] */
+void care_make_room(struct target *t, const struct pool_view *pool, uint64_t more);
 void node_scrubber(void *target);
 
 /* ---- read.c ---- */

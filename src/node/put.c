@@ -281,7 +281,10 @@ static int judge(struct put *put)
     }
     if (!put->pool.cache && target_over_quota(t, &put->pool, ask->stripe_len))
         return SHOAL_E_QUOTA;
-    return judge_condition(ask->condition, &ask->expected, &put->committed);
+    error = judge_condition(ask->condition, &ask->expected, &put->committed);
+    if (error == 0 && put->pool.cache && put->pool.quota_bytes > 0)
+        care_make_room(t, &put->pool, ask->stripe_len);
+    return error;
 }
 
 static int pull_and_store(struct put *put, struct payload *p)
