@@ -287,12 +287,73 @@ static int report(const struct replay *replay, uint64_t elapsed)
                                                  (unsigned long long)replay->verify_errors);
 }
 
-static bool set_capacity(const struct arguments *arguments)
+/* ---- capacity ---- */
+
+/*
+ * A quota counts what blobs take on devices, so a number of blocks becomes one by the measure of a
+ * block that is stored for a moment.
+ */
+struct usage_step {
+    struct shoal *shoal;
+    const char *pool;
+    uint64_t raw_bytes;
+    unsigned k, width;
+};
+
+static void usage_fiber(void *arg)
 {
+    struct usage_step *step = arg;
+    struct client *client = shoal_client(step->shoal);
+    const struct map_pool *pool = cluster_map_pool_named(client_map(client), step->pool);
+    uint32_t nodes = client_map(client)->nodes_count;
+    step->raw_bytes = 0;
+    if (pool == NULL)
+        return;
+    uint32_t id = pool->id;
+    step->k = pool->k;
+    step->width = map_pool_width(pool);
+    for (uint32_t n = 0; n < nodes; n++) {
+        struct wire_report_reply reply;
+        if (client_report(client, n, shoal_deadline_ns(step->shoal, 2000), &reply) != 0)
+            continue;
+        for (unsigned i = 0; i < reply.pools_count; i++)
+            if (reply.pools[i].pool == id)
+                step->raw_bytes += reply.pools[i].bytes_used;
+    }
+}
+
+/* Return: bytes of quota that a block takes, or 0. */
+static uint64_t measure_block(struct replay *replay)
+{
+    struct usage_step before = {.shoal = replay->shoal, .pool = replay->arguments->pool};
+    struct usage_step after = before;
+    struct iovec iov = {replay->slots[0].memory, replay->arguments->block_bytes};
+    struct shoal_request probe = {.op = SHOAL_OP_PUT, .pool = replay->arguments->pool, .iov = &iov,
+                                  .iov_count = 1};
+    memset(probe.key.bytes, 0xee, sizeof probe.key.bytes);
+    memset(iov.iov_base, 0, iov.iov_len);
+    if (shoal_run_fiber(replay->shoal, usage_fiber, &before) != 0 ||
+        shoal_run(replay->shoal, &probe) != 0 ||
+        shoal_run_fiber(replay->shoal, usage_fiber, &after) != 0)
+        return 0;
+    probe.op = SHOAL_OP_REMOVE;
+    (void)shoal_run(replay->shoal, &probe);
+    uint64_t raw = after.raw_bytes > before.raw_bytes ? after.raw_bytes - before.raw_bytes : 0;
+    return after.width > 0 ? raw * after.k / after.width : 0;
+}
+
+static bool set_capacity(struct replay *replay)
+{
+    const struct arguments *arguments = replay->arguments;
     json_t *answer;
+    uint64_t block = measure_block(replay);
+    if (block == 0) {
+        cli_fail("cannot tell what a block of %llu bytes takes in pool %s: %s",
+                 (unsigned long long)arguments->block_bytes, arguments->pool, shoal_message());
+        return false;
+    }
     json_t *wish = json_pack("{s:s, s:s, s:I}", "wish", "pool_set", "name", arguments->pool,
-                             "quota_bytes",
-                             (json_int_t)(arguments->capacity_blocks * arguments->block_bytes));
+                             "quota_bytes", (json_int_t)(arguments->capacity_blocks * block));
     bool ok = cli_wish(arguments->common.config, wish, &answer);
     json_decref(answer);
     return ok;
@@ -307,15 +368,15 @@ int cli_replay(int argc, char **argv)
     if (status >= 0)
         return status;
     status = EXIT_FAILED;
-    bool ok = arguments.capacity_blocks == 0 || set_capacity(&arguments);
     replay.expected = malloc(arguments.block_bytes);
-    ok = ok && replay.expected != NULL;
+    bool ok = replay.expected != NULL;
     for (unsigned i = 0; i < DEPTH && ok; i++)
         ok = (replay.slots[i].memory = malloc(arguments.block_bytes)) != NULL;
     if (ok && shoal_open(arguments.common.config, NULL, &replay.shoal) != 0) {
         cli_fail_shoal();
         ok = false;
     }
+    ok = ok && (arguments.capacity_blocks == 0 || set_capacity(&replay));
     uint64_t started = cli_now_ns();
     if (ok && play_file(&replay, positional.values[0]))
         status = report(&replay, cli_now_ns() - started);
