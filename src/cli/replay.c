@@ -342,21 +342,29 @@ static uint64_t measure_block(struct replay *replay)
     return after.width > 0 ? raw * after.k / after.width : 0;
 }
 
+static bool set_quota(const struct arguments *arguments, uint64_t bytes)
+{
+    json_t *answer;
+    json_t *wish = json_pack("{s:s, s:s, s:I}", "wish", "pool_set", "name", arguments->pool,
+                             "quota_bytes", (json_int_t)bytes);
+    bool ok = cli_wish(arguments->common.config, wish, &answer);
+    json_decref(answer);
+    return ok;
+}
+
 static bool set_capacity(struct replay *replay)
 {
     const struct arguments *arguments = replay->arguments;
-    json_t *answer;
+    /* Not at an old quota, where the block to be measured would push another one out. */
+    if (!set_quota(arguments, 0))
+        return false;
     uint64_t block = measure_block(replay);
     if (block == 0) {
         cli_fail("cannot tell what a block of %llu bytes takes in pool %s: %s",
                  (unsigned long long)arguments->block_bytes, arguments->pool, shoal_message());
         return false;
     }
-    json_t *wish = json_pack("{s:s, s:s, s:I}", "wish", "pool_set", "name", arguments->pool,
-                             "quota_bytes", (json_int_t)(arguments->capacity_blocks * block));
-    bool ok = cli_wish(arguments->common.config, wish, &answer);
-    json_decref(answer);
-    return ok;
+    return set_quota(arguments, arguments->capacity_blocks * block);
 }
 
 int cli_replay(int argc, char **argv)

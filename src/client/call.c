@@ -87,6 +87,7 @@ static int exchange_run(struct client *client, struct net_peer *peer, struct wir
     if (answer.status != 0)
         return -(int)answer.status;
     exchange->got = call.reply_payload_len;
+    exchange->got_crc = call.reply_payload_crc;
     return exchange->verb->decode(&in, exchange->reply) == 0 ? 0 : SHOAL_E_VERSION;
 }
 

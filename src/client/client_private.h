@@ -121,6 +121,7 @@ struct exchange {
     unsigned into_count;
     uint64_t deadline_ns;
     size_t got;
+    uint32_t got_crc; /* of the reply payload, by the transport */
     bool *retry;
     uint64_t *first_epoch;
 

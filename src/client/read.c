@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "client/client_private.h"
 
@@ -262,20 +263,23 @@ static void parts_measure(struct attempt *attempt)
     }
 }
 
-static int finish(struct attempt *attempt, const struct stripe_desc *desc)
+/*
+ * @crc: of the bytes read when the transport has told it, piece by piece; NULL: worked out here,
+ * because a part of them was reconstructed
+ */
+static int finish(struct attempt *attempt, const struct stripe_desc *desc, const uint32_t *crc)
 {
     struct stripe_read *read = attempt->read;
     read->desc = *desc;
     size_t end = MIN((size_t)read->offset + attempt->len, (size_t)desc->stripe_len);
     read->bytes = end > read->offset ? end - read->offset : 0;
-    if (read->offset == 0 && read->bytes == desc->stripe_len) {
-        struct iovec whole[CLIENT_IOV_MAX];
-        int n = iov_slice(read->iov, read->iov_count, 0, read->bytes, whole, CLIENT_IOV_MAX);
-        CHECK(n >= 0);
-        if (iov_crc32c(whole, (unsigned)n) != desc->stripe_crc)
-            return SHOAL_E_CORRUPT;
-    }
-    return 0;
+    if (read->offset > 0 || read->bytes < desc->stripe_len)
+        return 0;
+    struct iovec whole[CLIENT_IOV_MAX];
+    int n = iov_slice(read->iov, read->iov_count, 0, read->bytes, whole, CLIENT_IOV_MAX);
+    CHECK(n >= 0);
+    uint32_t sum = crc != NULL ? *crc : iov_crc32c(whole, (unsigned)n);
+    return sum == desc->stripe_crc ? 0 : SHOAL_E_CORRUPT;
 }
 
 /* ---- copies ---- */
@@ -348,7 +352,7 @@ static int read_copies(struct attempt *attempt)
             if (winner->state == PART_OK) {
                 if (winner == hedge)
                     iov_copy_in(read->iov, read->iov_count, 0, scratch, winner->exchange.got);
-                rc = finish(attempt, &winner->desc);
+                rc = finish(attempt, &winner->desc, &winner->exchange.got_crc);
                 break;
             }
             winner = NULL;
@@ -534,17 +538,25 @@ static int read_shards(struct attempt *attempt)
     uint64_t hedge = reactor_now_ns(client->reactor) + client->config.hedge_ns;
     (void)parts_wait(attempt, 0, hedge);
 
+    bool recovering = false;
     int rc = parts_agree(attempt);
     if (rc == 0) {
         parts_measure(attempt);
-        if (!slices_complete(attempt, (unsigned)count))
+        recovering = !slices_complete(attempt, (unsigned)count);
+        if (recovering)
             rc = recover(attempt, (unsigned)count);
     }
     parts_cancel(attempt);
     if (rc != 0)
         return rc;
     const struct stripe_desc *desc = agreed(attempt);
-    return desc != NULL ? finish(attempt, desc) : SHOAL_E_UNAVAILABLE;
+    if (desc == NULL)
+        return SHOAL_E_UNAVAILABLE;
+    uint32_t crc = 0;
+    for (int i = 0; i < count; i++)
+        crc = crc32c_combine(crc, attempt->parts[i].exchange.got_crc,
+                             attempt->parts[i].exchange.got);
+    return finish(attempt, desc, recovering ? NULL : &crc);
 }
 
 /* ---- attempts ---- */
