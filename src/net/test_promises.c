@@ -330,6 +330,94 @@ PROMISE(impossible_calls_are_refused)
                      SHOAL_E_INVALID);
 }
 
+/* ---- everything at once ---- */
+
+#define STORM_CALLERS 16u
+#define STORM_BYTES 300000u
+
+struct stormy {
+    struct rig *rig;
+    struct prng prng;
+    unsigned *running;
+    unsigned ok, ended_early, wrong;
+    uint8_t *memory;
+};
+
+static bool all_are(const uint8_t *at, size_t len, uint8_t value)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (at[i] != value)
+            return false;
+    }
+    return true;
+}
+
+static void storm_once(struct stormy *stormy)
+{
+    static const enum rig_op ops[] = {RIG_ECHO,   RIG_SINK, RIG_SINK,      RIG_SOURCE,
+                                      RIG_SOURCE, RIG_HANG, RIG_SLEEP_PULL};
+    struct rig *rig = stormy->rig;
+    enum rig_op op = ops[prng_below(&stormy->prng, ARRAY_LEN(ops))];
+    uint32_t len = (uint32_t)prng_below(&stormy->prng, STORM_BYTES);
+    uint64_t ms = prng_between(&stormy->prng, 1, 20) * prng_between(&stormy->prng, 1, 20);
+    const struct iovec iov = {stormy->memory, len};
+    bool offers = op == RIG_SINK || op == RIG_SLEEP_PULL;
+    uint32_t operand = op == RIG_SOURCE ? len : (uint32_t)prng_between(&stormy->prng, 1, 10);
+    rig_pattern(stormy->memory, len, len);
+    uint32_t crc = crc32c(0, stormy->memory, len) & 0x7fffffff;
+    size_t came = 0;
+    int result = rig_call_payload(rig, op, operand, ms, &iov, offers ? 1 : 0, &iov,
+                                  op == RIG_SOURCE ? 1 : 0, &came);
+    if (result < 0)
+        stormy->ended_early++;
+    else if (op == RIG_SINK ? (uint32_t)result == crc : result == 0)
+        stormy->ok++;
+    else
+        stormy->wrong++;
+    if (result == 0 && op == RIG_SOURCE)
+        stormy->wrong += came != len || (crc32c(0, stormy->memory, len) & 0x7fffffff) != crc;
+    /* Ours again: whatever is still on its way must not land here. */
+    memset(stormy->memory, 0xa5, STORM_BYTES);
+    fiber_sleep(prng_below(&stormy->prng, 3 * RIG_MS));
+    stormy->wrong += !all_are(stormy->memory, STORM_BYTES, 0xa5);
+}
+
+static void storm_caller(void *arg)
+{
+    struct stormy *stormy = arg;
+    for (unsigned i = 0; i < 10; i++)
+        storm_once(stormy);
+    (*stormy->running)--;
+}
+
+PROMISE(calls_that_end_in_every_way_at_once_do_not_touch_each_others_memory)
+{
+    struct stormy callers[STORM_CALLERS] = {0};
+    unsigned running = STORM_CALLERS;
+    unsigned ok = 0, wrong = 0, ended_early = 0;
+    connect_first(rig);
+    for (unsigned i = 0; i < STORM_CALLERS; i++) {
+        callers[i].rig = rig;
+        callers[i].running = &running;
+        callers[i].memory = malloc(STORM_BYTES);
+        prng_seed(&callers[i].prng, i + 1);
+        RIG_ASSERT_EQUAL(rig, fiber_spawn(rig->tests, storm_caller, &callers[i]), 0);
+    }
+    while (running > 0)
+        fiber_sleep(RIG_MS);
+    for (unsigned i = 0; i < STORM_CALLERS; i++) {
+        ok += callers[i].ok;
+        wrong += callers[i].wrong;
+        ended_early += callers[i].ended_early;
+        free(callers[i].memory);
+    }
+    RIG_ASSERT_EQUAL(rig, wrong, 0);
+    RIG_ASSERT(rig, ok > 0 && ended_early > 0);
+    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_ECHO, 0, 10000, NULL, NULL), 0);
+    while (rig->handlers_running > 0)
+        fiber_sleep(RIG_MS);
+}
+
 void rig_promises(enum rig_backend which, const char *name, int *failed)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +437,7 @@ void rig_promises(enum rig_backend which, const char *name, int *failed)
         cmocka_unit_test(nobody_listening_is_a_connection_error),
         cmocka_unit_test(a_peer_of_another_name_is_denied),
         cmocka_unit_test(impossible_calls_are_refused),
+        cmocka_unit_test(calls_that_end_in_every_way_at_once_do_not_touch_each_others_memory),
     };
     backend = which;
     *failed += _cmocka_run_group_tests(name, tests, ARRAY_LEN(tests), NULL, NULL);

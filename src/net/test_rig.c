@@ -120,10 +120,12 @@ static void serve(void *arg)
         serve_sink(rig, request);
         break;
     case RIG_SOURCE: {
-        rig_pattern(rig->server_buffer, operand, operand);
-        const struct iovec iov[2] = {{rig->server_buffer, operand / 2},
-                                     {rig->server_buffer + operand / 2, operand - operand / 2}};
+        uint8_t *buffer = malloc(operand + 1);
+        rig_pattern(buffer, operand, operand);
+        const struct iovec iov[2] = {{buffer, operand / 2},
+                                     {buffer + operand / 2, operand - operand / 2}};
         net_reply(request, header, len, iov, 2);
+        free(buffer);
         break;
     }
     case RIG_HANG:
@@ -279,7 +281,6 @@ void rig_run(enum rig_backend backend, void (*body)(struct rig *rig))
     assert_int_equal(reactor_create(&config, &rig.reactor), 0);
     assert_int_equal(fiber_pool_create(rig.reactor, "tests", 1100, 0, &rig.tests), 0);
     assert_int_equal(fiber_pool_create(rig.reactor, "handlers", 1100, 0, &rig.handlers), 0);
-    rig.server_buffer = malloc(NET_PAYLOAD_MAX);
     rig.client_buffer = malloc(NET_PAYLOAD_MAX);
     rig_nets_create(&rig);
     assert_int_equal(fiber_spawn(rig.tests, test_fiber, &rig), 0);
@@ -290,7 +291,6 @@ void rig_run(enum rig_backend backend, void (*body)(struct rig *rig))
     if (rig.world != NULL)
         net_sim_world_destroy(rig.world);
     reactor_destroy(rig.reactor);
-    free(rig.server_buffer);
     free(rig.client_buffer);
     assert_false(rig.failed_in_fiber);
 }

@@ -49,7 +49,6 @@ struct rig {
     bool failed_in_fiber;
     unsigned served, cancelled_seen, handlers_running;
     int last_pull; /* result of the newest pull of a handler */
-    uint8_t *server_buffer;
     uint8_t *client_buffer;
     char directory[64]; /* certificates */
 };
