@@ -149,13 +149,81 @@ FAULT(a_deadline_holds_when_the_peer_takes_nothing)
     struct proxy proxy;
     peer_through(rig, &proxy);
     const struct iovec iov = {rig->client_buffer, NET_PAYLOAD_MAX};
+    rig_pattern(rig->client_buffer, NET_PAYLOAD_MAX, 1);
     proxy_set(&proxy, PROXY_STALL, false, 200000);
     uint64_t start = rig_now(rig);
     int error = rig_call_payload(rig, RIG_SINK, 0, 100, &iov, 1, NULL, 0, NULL);
     RIG_ASSERT_EQUAL(rig, error, SHOAL_E_TIMEOUT);
     RIG_ASSERT(rig, rig_now(rig) - start < 4000 * RIG_MS);
-    proxy_stop(&proxy);
+    proxy_set(&proxy, PROXY_NONE, false, 0);
     settle(rig);
+    proxy_stop(&proxy);
+}
+
+struct offer {
+    struct rig *rig;
+    struct net_call call;
+    int result;
+    bool done;
+};
+
+static void offer_run(void *arg)
+{
+    struct offer *offer = arg;
+    offer->result = net_call(offer->rig->peer, &offer->call);
+    offer->done = true;
+}
+
+FAULT(what_a_caller_writes_after_its_call_is_never_sent)
+{
+    struct proxy proxy;
+    uint8_t header[8], reply[64];
+    const struct iovec iov = {rig->client_buffer, NET_PAYLOAD_MAX};
+    struct offer offer = {.rig = rig,
+                          .call = {.header = header,
+                                   .header_len = rig_header(header, RIG_SINK, 0),
+                                   .payload = &iov,
+                                   .payload_count = 1,
+                                   .deadline_ns = rig_now(rig) + 20000 * RIG_MS,
+                                   .reply_header = reply,
+                                   .reply_header_len = sizeof reply}};
+    peer_through(rig, &proxy);
+    rig_pattern(rig->client_buffer, NET_PAYLOAD_MAX, 1);
+    proxy_set(&proxy, PROXY_STALL, false, 200000);
+    RIG_ASSERT_EQUAL(rig, fiber_spawn(rig->tests, offer_run, &offer), 0);
+    while (proxy.passed[0] < proxy.at)
+        fiber_sleep(RIG_MS);
+    fiber_sleep(50 * RIG_MS); /* until every buffer on the way is full */
+    RIG_ASSERT(rig, !offer.done);
+    net_call_cancel(rig->peer, &offer.call);
+    while (!offer.done)
+        fiber_yield();
+    RIG_ASSERT_EQUAL(rig, offer.result, SHOAL_E_CANCELLED);
+    memset(rig->client_buffer, 0, NET_PAYLOAD_MAX);
+    proxy_set(&proxy, PROXY_NONE, false, 0);
+    settle(rig);
+    /* Were a piece of what is there now to arrive, its checksum would be wrong. */
+    RIG_ASSERT(rig, rig->last_pull == SHOAL_E_CANCELLED || rig->last_pull == SHOAL_E_CONNECTION);
+    proxy_stop(&proxy);
+}
+
+FAULT(a_payload_that_comes_late_does_not_land_in_memory_given_back)
+{
+    struct proxy proxy;
+    peer_through(rig, &proxy);
+    const uint32_t len = 1u << 20;
+    const struct iovec iov = {rig->client_buffer, len};
+    proxy_set(&proxy, PROXY_STALL, true, 400000);
+    RIG_ASSERT_EQUAL(rig, rig_call_payload(rig, RIG_SOURCE, len, 150, NULL, 0, &iov, 1, NULL),
+                     SHOAL_E_TIMEOUT);
+    memset(rig->client_buffer, 0x5a, len);
+    proxy_set(&proxy, PROXY_NONE, true, 0);
+    /* On the same connection: what was left of the payload went to nobody. */
+    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_ECHO, 0, 3000, NULL, NULL), 0);
+    for (uint32_t i = 0; i < len; i++)
+        RIG_ASSERT(rig, rig->client_buffer[i] == 0x5a);
+    settle(rig);
+    proxy_stop(&proxy);
 }
 
 FAULT(an_idle_connection_arms_no_timer)
@@ -213,6 +281,8 @@ int main(void)
         cmocka_unit_test(a_slow_handler_is_not_taken_for_a_dead_peer),
         cmocka_unit_test(a_pause_of_our_own_is_not_taken_for_a_dead_peer),
         cmocka_unit_test(a_deadline_holds_when_the_peer_takes_nothing),
+        cmocka_unit_test(what_a_caller_writes_after_its_call_is_never_sent),
+        cmocka_unit_test(a_payload_that_comes_late_does_not_land_in_memory_given_back),
         cmocka_unit_test(an_idle_connection_arms_no_timer),
         cmocka_unit_test(large_payloads_do_not_hold_up_small_calls),
     };

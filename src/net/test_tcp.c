@@ -131,6 +131,18 @@ static void *proxy_run(void *arg)
     return NULL;
 }
 
+static bool send_all(int fd, const uint8_t *at, size_t len)
+{
+    while (len > 0) {
+        ssize_t sent = send(fd, at, len, MSG_NOSIGNAL);
+        if (sent <= 0)
+            return false;
+        at += sent;
+        len -= (size_t)sent;
+    }
+    return true;
+}
+
 /* Passes some bytes on. @return false when the connection is over. */
 static bool proxy_pass(struct proxy *proxy, int from, int to, int direction)
 {
@@ -138,33 +150,20 @@ static bool proxy_pass(struct proxy *proxy, int from, int to, int direction)
     ssize_t got = recv(from, bytes, sizeof bytes, 0);
     if (got <= 0)
         return false;
-    long long before = atomic_fetch_add(&proxy->passed[direction], got);
-    long long at = proxy->at - before;
-    if (proxy->fault != PROXY_NONE && proxy->to_client == direction && at < got) {
-        at = at < 0 ? 0 : at;
-        if (proxy->fault == PROXY_FLIP)
-            bytes[at] ^= 0x10;
-        else
-            got = (ssize_t)at;
-        if (proxy->fault == PROXY_FLIP)
-            proxy->fault = PROXY_NONE;
-        for (ssize_t sent = 0; sent < got;) {
-            ssize_t n = send(to, bytes + sent, (size_t)(got - sent), MSG_NOSIGNAL);
-            if (n <= 0)
-                return false;
-            sent += n;
-        }
-        while (proxy->fault == PROXY_STALL && !proxy->stop)
-            usleep(1000);
-        return proxy->fault != PROXY_CUT;
+    long long at = proxy->at - atomic_fetch_add(&proxy->passed[direction], got);
+    if (proxy->fault == PROXY_NONE || proxy->to_client != direction || at >= got)
+        return send_all(to, bytes, (size_t)got);
+    size_t before = at < 0 ? 0 : (size_t)at;
+    if (proxy->fault == PROXY_FLIP) {
+        bytes[before] ^= 0x10;
+        proxy->fault = PROXY_NONE;
+        return send_all(to, bytes, (size_t)got);
     }
-    for (ssize_t sent = 0; sent < got;) {
-        ssize_t n = send(to, bytes + sent, (size_t)(got - sent), MSG_NOSIGNAL);
-        if (n <= 0)
-            return false;
-        sent += n;
-    }
-    return true;
+    if (!send_all(to, bytes, before))
+        return false;
+    while (proxy->fault == PROXY_STALL && !proxy->stop)
+        usleep(1000);
+    return proxy->fault == PROXY_NONE && send_all(to, bytes + before, (size_t)got - before);
 }
 
 static void proxy_pair(struct proxy *proxy, int client, int server)
@@ -194,6 +193,8 @@ int raw_listen(char *address, size_t room)
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t len = sizeof any;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int small = 65536; /* so that who stops reading is felt soon */
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     CHECK(bind(fd, (struct sockaddr *)&any, sizeof any) == 0 && listen(fd, 8) == 0 &&
           getsockname(fd, (struct sockaddr *)&any, &len) == 0);
     snprintf(address, room, "127.0.0.1:%u", ntohs(any.sin_port));
