@@ -199,7 +199,9 @@ static int node_load(void *ctx, void **bytes, size_t *len)
 
 static int open_target(struct sim_node *node)
 {
-    const struct engine_config config = {0};
+    /* Full: a drive whose index has no room for all that is put. */
+    const struct engine_config config = {
+        .index_max_objects = node->sim->tight && node->index == SIM_TIGHT_NODE ? 64 : 0};
     const struct engine_format_config format = {.target = node->index,
                                                 .partition_bits = PARTITION_BITS};
     int error = 0;
@@ -288,6 +290,7 @@ void node_boot(struct sim_node *node)
     node->state = SIM_STARTING;
     node->stopped = false;
     node->restart_ns = UINT64_MAX;
+    node->patience_ns = 0;
     sim_event(sim, "%s starts", name);
     CHECK(fiber_spawn(node->host.fibers, start_fiber, node) == 0);
 }
@@ -371,6 +374,15 @@ void cluster_tick(struct sim *sim)
         struct sim_node *node = &sim->nodes[i];
         if (node->state == SIM_DYING && fiber_pool_in_use(node->host.fibers) == 0)
             finish_death(node);
+        /* A target that stopped for good is told of; some time later somebody restarts its node. */
+        if (node->state == SIM_RUNNING && engine_stopped(node->engine) &&
+            sim->now_ns >= node->patience_ns + 3 * SECOND) {
+            if (node->patience_ns != 0) {
+                node_die(node, false);
+                node->restart_ns = sim->now_ns + SECOND;
+            }
+            node->patience_ns = node->patience_ns == 0 ? sim->now_ns : 0;
+        }
         if (node->state == SIM_GONE && sim->now_ns >= node->restart_ns) {
             if (node->new_drive)
                 replace_drive(node);

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/macros.h"
+#include "shoal/error.h"
 #include "sim.h"
 
 #define LOST_MAX 2u
@@ -44,6 +45,8 @@ static void crash_one(struct sim *sim)
     /* Without an authority nobody can say how clean the targets are. */
     if (node->state != SIM_RUNNING || sim->authority.state != SIM_RUNNING || unclean(sim) >= most)
         return;
+    if (sim->tight && node->index == SIM_TIGHT_NODE)
+        return; /* what it could not hold it could not learn again */
     node_die(node, prng_chance(&sim->prng, 1, 2));
     node->new_drive = prng_chance(&sim->prng, 1, 6);
     node->restart_ns = soon(sim, 20 * MS, 8 * SECOND);
@@ -132,6 +135,10 @@ static void trouble_drive(struct sim *sim)
         return;
     dev_sim_set_faults(node->dev, &faults);
     sim_event(sim, "the drive of node0 rots");
+    if (sim->authority.state == SIM_RUNNING && unclean(sim) == 0 && prng_chance(&sim->prng, 1, 2)) {
+        dev_sim_fail_nth(node->dev, 1 + prng_below(&sim->prng, 30), SHOAL_E_IO);
+        sim_event(sim, "the drive of node0 is to fail soon");
+    }
     sim->faults_injected++;
 }
 

@@ -27,6 +27,7 @@ static void begin(struct sim *sim, const struct sim_options *options)
     sim->next_value = 1;
     sim->next_fault_ns = UINT64_MAX;
     prng_seed(&sim->prng, options->seed);
+    sim->tight = options->faults && prng_chance(&sim->prng, 1, 4);
     sim->clock = (struct reactor_clock){sim_now_ns, sim_wall_s, sim};
     log_set_time_source(sim_now_ns, sim);
     CHECK(net_sim_world_create(&sim->clock, prng_next(&sim->prng), NULL, &sim->world) == 0);

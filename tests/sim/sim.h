@@ -36,6 +36,7 @@
 #include "node/node.h"
 
 #define SIM_NODES 6u
+#define SIM_TIGHT_NODE 1u
 #define SIM_CLIENTS 3u
 #define SIM_CLIENT_FIBERS 3u
 #define SIM_KEYS 24u
@@ -81,6 +82,7 @@ struct sim_node {
     bool stopped;        /* node_stop() has returned */
     bool told_dead;      /* the authority knows of this death */
     uint64_t restart_ns; /* when a gone node returns; UINT64_MAX: not by itself */
+    uint64_t patience_ns; /* since when its engine is seen to have stopped; 0: it has not */
     uint64_t tell_ns;    /* when the authority notices the death */
 };
 
@@ -120,6 +122,7 @@ struct sim {
     uint64_t digest; /* of everything that happened, to compare two runs of one seed */
     unsigned faults_injected, answered, unanswered;
     uint64_t next_fault_ns;
+    bool tight;   /* this run's SIM_TIGHT_NODE is soon full, and never lost */
     bool rotting; /* this run damages the drive of node 0 */
     bool ending;    /* everything is taken down: nothing is wrong any more */
     char wrong[512];
