@@ -141,8 +141,7 @@ static uint8_t slot_flags(const struct target *t, const struct cluster_map *old,
         if (same && t->node->map->epoch == old->epoch + 1)
             flags |= before & SLOT_SETTLED;
     }
-    if (same)
-        flags |= before & SLOT_LEARNED;
+    /* R29a: what was learned is no proof under another epoch, so SLOT_LEARNED goes. */
     return flags;
 }
 
