@@ -316,6 +316,7 @@ inline next_map(m)
 inline publish()
 {
     newest++;
+    assert(COUNT(clean[newest]) >= K); /* or no epoch could ever serve the object again */
     for (i : 0 .. N - 1) {
         caughtUp[i] = (BREAK_CAUGHT_UP -> caughtUp[i] : 0)
     }
