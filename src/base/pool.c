@@ -63,7 +63,7 @@ void pool_destroy(struct pool *pool)
     free(pool);
 }
 
-static bool fails_now(void)
+bool pool_fails_now(void)
 {
     if (LIKELY(fail_countdown == 0) || --fail_countdown > 0)
         return false;
@@ -73,7 +73,7 @@ static bool fails_now(void)
 
 void *pool_get(struct pool *pool)
 {
-    if (UNLIKELY(fails_now()) || pool->free_count == 0)
+    if (UNLIKELY(pool_fails_now()) || pool->free_count == 0)
         return NULL;
     uint32_t index = pool->free_list[--pool->free_count];
     bitmap_set(&pool->out, index);

@@ -43,4 +43,7 @@ bool pool_owns(const struct pool *pool, const void *object);
 void pool_fail_after(uint64_t n);
 bool pool_fail_fired(void);
 
+/* For pools of another kind (fibers, DMA buffers): asked at each get, true for none to be given. */
+bool pool_fails_now(void);
+
 #endif

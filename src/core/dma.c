@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/pool.h"
 #include "base/sanitizer.h"
 #include "core/reactor_private.h"
 #include "core/uring_private.h"
@@ -195,6 +196,8 @@ void dma_arena_destroy(struct dma_arena *arena)
 
 void *dma_get(struct dma_arena *arena, size_t size_bytes)
 {
+    if (UNLIKELY(pool_fails_now()))
+        return NULL;
     for (unsigned i = 0; i < arena->n_pools; i++) {
         struct dma_pool *pool = &arena->pools[i];
         if (pool->size_bytes < size_bytes || pool->free_count == 0)

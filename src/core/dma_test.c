@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "base/pool.h"
 #include "core/dma.h"
 #include "core/test_reactor.h"
 #include "shoal/error.h"
@@ -66,6 +67,25 @@ static void buffers_are_registered_with_the_ring(void **state)
     reactor_destroy(reactor);
 }
 
+static void a_test_can_let_any_allocation_fail(void **state)
+{
+    (void)state;
+    struct test_clock clock;
+    struct reactor *reactor = test_reactor_virtual(&clock, 1);
+    struct dma_arena *arena;
+
+    assert_int_equal(dma_arena_create(reactor, classes, 2, &arena), 0);
+    pool_fail_after(2);
+    char *buffer = dma_get(arena, 1);
+    assert_non_null(buffer);
+    assert_null(dma_get(arena, 1));
+    assert_true(pool_fail_fired());
+    dma_put(arena, buffer);
+    pool_fail_after(0);
+    dma_arena_destroy(arena);
+    reactor_destroy(reactor);
+}
+
 static void sizes_that_are_no_whole_pages_are_refused(void **state)
 {
     (void)state;
@@ -90,6 +110,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_free_buffer_that_fits_is_given),
         cmocka_unit_test(buffers_are_registered_with_the_ring),
+        cmocka_unit_test(a_test_can_let_any_allocation_fail),
         cmocka_unit_test(sizes_that_are_no_whole_pages_are_refused),
     };
     return cmocka_run_group_tests_name("dma", tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/pool.h"
 #include "core/reactor_private.h"
 #include "shoal/error.h"
 
@@ -180,10 +181,9 @@ static void fiber_main(void *arg)
 
 int fiber_spawn(struct fiber_pool *pool, void (*run)(void *arg), void *arg)
 {
-    struct list_node *node = list_pop_front(&pool->free);
-
-    if (node == NULL)
+    if (UNLIKELY(pool_fails_now()) || list_empty(&pool->free))
         return SHOAL_E_BUSY;
+    struct list_node *node = list_pop_front(&pool->free);
     struct fiber *fiber = list_entry(node, struct fiber, node);
     if (!fiber->started) {
         /*

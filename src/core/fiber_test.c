@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/macros.h"
+#include "base/pool.h"
 #include "core/fiber.h"
 #include "core/test_reactor.h"
 #include "shoal/error.h"
@@ -109,6 +110,9 @@ static void a_pool_with_no_free_fiber_is_busy(void **state)
     spawn(mark_twice, &a);
     test_run_idle(reactor, &test_clock);
     assert_int_equal(strlen(trace), 18);
+    pool_fail_after(1); /* as if it were empty */
+    assert_int_equal(fiber_spawn(pool, mark_twice, &a), SHOAL_E_BUSY);
+    pool_fail_after(0);
 }
 
 static void keep_registers(void *arg)

@@ -57,7 +57,7 @@ struct reactor_config {
  */
 int reactor_create(const struct reactor_config *config, struct reactor **out);
 
-/* No fiber may be left (CHECKed), nor a source. */
+/* No fiber, fiber pool, source or undelivered mail may be left (CHECKed). */
 void reactor_destroy(struct reactor *reactor);
 
 /*

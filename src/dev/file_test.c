@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The uring backend on real files. */
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -212,6 +214,48 @@ static void a_file_cut_short_under_us_is_an_io_error(void **state)
     dev_close(dev);
 }
 
+/* ---- block devices ---- */
+
+static char loop_path[32];
+
+/* Puts the file behind a loop device, where the machine and our rights allow it. */
+static bool attach_loop(int *loop_fd)
+{
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    int backing = open(path, O_RDWR | O_CLOEXEC);
+    int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+    struct loop_config config = {.fd = (__u32)backing, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+
+    snprintf(loop_path, sizeof(loop_path), "/dev/loop%d", number);
+    *loop_fd = number < 0 ? -1 : open(loop_path, O_RDWR | O_CLOEXEC);
+    bool attached = *loop_fd >= 0 && ioctl(*loop_fd, LOOP_CONFIGURE, &config) == 0;
+    if (!attached && *loop_fd >= 0)
+        close(*loop_fd);
+    if (control >= 0)
+        close(control);
+    if (backing >= 0)
+        close(backing);
+    return attached;
+}
+
+static void a_block_device_is_taken_as_large_as_it_is(void **state)
+{
+    (void)state;
+    int loop_fd;
+    assert_int_equal(open_file(MIB, false), 0);
+    dev_close(dev);
+    if (!attach_loop(&loop_fd))
+        skip(); /* no loop devices here, or no right to them */
+    assert_int_equal(dev_uring_open(reactor, loop_path, 2 * MIB, false, &dev), SHOAL_E_INVALID);
+    assert_non_null(strstr(last_line, "2097152 were asked for"));
+    assert_int_equal(dev_uring_open(reactor, loop_path, MIB / 2, false, &dev), 0);
+    assert_int_equal(dev->size_bytes, MIB);
+    assert_true(dev->volatile_cache); /* a loop device caches in its file */
+    in_fiber(write_and_read);
+    dev_close(dev);
+    close(loop_fd);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -223,6 +267,7 @@ int main(void)
         TEST(what_is_no_device_is_refused_with_its_reason),
         TEST(a_read_only_device_takes_no_writes),
         TEST(a_file_cut_short_under_us_is_an_io_error),
+        TEST(a_block_device_is_taken_as_large_as_it_is),
     };
     if (mkdtemp(directory) == NULL)
         return 1;

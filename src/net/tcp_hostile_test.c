@@ -391,7 +391,7 @@ FAULT(a_server_without_memory_for_a_request_is_busy)
             break;
         busy++;
     }
-    RIG_ASSERT_EQUAL(rig, busy, 1);
+    RIG_ASSERT(rig, busy >= 1);
 }
 
 int main(void)
