@@ -63,9 +63,12 @@ static int64_t step(struct engine *engine, unsigned max,
     unsigned checked = 0;
     while (checked < max) {
         if (engine->scrub_at.partition >= 1u << engine->sb.partition_bits) {
+            /* The end is a step of its own: 0 bytes. */
+            if (bytes > 0)
+                return bytes;
             engine->scrub_at = (struct index_key){0, 0};
             engine->scrub.passes++;
-            return bytes;
+            return 0;
         }
         struct index_key next;
         unsigned count = next_items(engine, items, hashes, &next);
