@@ -155,11 +155,21 @@ struct upload_touch {
 
 #define TOUCHES_MAX 4096u
 
-static struct upload_touch *touch_of(struct target *t, const struct blob_id *head, uint64_t upload)
+static struct upload_touch *touch_find(struct target *t, const struct blob_id *head,
+                                       uint64_t upload)
 {
     list_for_each(&t->touches, struct upload_touch, node, touch)
         if (touch->upload == upload && blob_id_equal(&touch->head, head))
             return touch;
+    return NULL;
+}
+
+/* Not to be kept across a blocking call: an epoch may take the slot, and its touches, away. */
+static struct upload_touch *touch_of(struct target *t, const struct blob_id *head, uint64_t upload)
+{
+    struct upload_touch *known = touch_find(t, head, upload);
+    if (known != NULL)
+        return known;
     if (t->touches_count == TOUCHES_MAX)
         return NULL;
     struct upload_touch *touch = malloc(sizeof *touch);
@@ -266,8 +276,11 @@ static int upload_open(struct target *t, const struct blob_id *head, uint64_t *u
     while (*upload == 0 || find_upload(&uploads, *upload) >= 0);
     uploads.numbers[uploads.count++] = *upload;
     struct upload_touch *touch = touch_of(t, head, *upload);
-    error = touch == NULL ? SHOAL_E_BUSY : record_write(t, head, &uploads);
-    if (error != 0 && touch != NULL)
+    if (touch == NULL)
+        return SHOAL_E_BUSY;
+    error = record_write(t, head, &uploads);
+    touch = error != 0 ? touch_find(t, head, *upload) : NULL;
+    if (touch != NULL)
         touch_free(t, touch);
     return error;
 }
