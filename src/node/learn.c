@@ -290,12 +290,26 @@ static void say_caught_up(struct target *t)
     }
 }
 
+/* A map calls it clean: what its device once lost it has again, and need not say at each start. */
+static void forget_stale(struct target *t)
+{
+    if (!t->device_stale || !t->serving || t->state != TARGET_CLEAN)
+        return;
+    int error = engine_clear_stale(t->engine);
+    if (error == 0)
+        t->device_stale = false;
+    else
+        LOG_WARN("target %u: cannot note that it is complete again: %s", t->id,
+                 shoal_error_text(error));
+}
+
 void node_learner(void *arg)
 {
     struct target *t = arg;
     struct node *node = t->node;
     while (!node->stopping) {
         if (!t->serving || t->learner_since == 0) {
+            forget_stale(t);
             fiber_queue_wait(&t->learn_wake);
             continue;
         }

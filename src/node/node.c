@@ -88,7 +88,7 @@ static int target_create(struct node *node, struct target *t,
     t->node = node;
     t->id = config->id;
     t->engine = config->engine;
-    t->stale = config->stale;
+    t->stale = t->device_stale = config->stale;
     t->empty = config->empty;
     list_init(&t->versioned);
     list_init(&t->orphans);

@@ -154,7 +154,8 @@ struct target {
     struct node *node;
     uint32_t id;
     struct engine *engine;
-    bool stale, empty;
+    bool stale, empty;  /* to be said when enrolling */
+    bool device_stale;  /* the device says so at each opening until it is told otherwise */
     bool serving; /* named up in the map, with our incarnation */
     bool failed;  /* its engine stopped */
     enum target_state state;
