@@ -40,6 +40,8 @@ static int abort_everywhere(struct object *object, const struct blob_version *ve
     if (!node_members_of(node, &object->id, &set) || !set.writable)
         return SHOAL_E_UNAVAILABLE;
     int error = engine_abort(t->engine, &object->id, version);
+    if (error == 0)
+        window_forget(&t->window, &object->id, version);
     for (unsigned i = 0; error == 0 && i < set.width; i++)
         if ((set.taking >> i & 1) != 0 && set.at[i].target != t->id)
             error = abort_call(t, &set.at[i], &entry, 1, deadline_ns);
@@ -60,10 +62,8 @@ int abort_version(struct object *object, const struct blob_version *version, uin
 {
     struct node *node = object->target->node;
     while (!object->lost && !node->stopping) {
-        if (abort_everywhere(object, version, deadline_ns) == 0) {
-            window_forget(&object->target->window, &object->id, version);
+        if (abort_everywhere(object, version, deadline_ns) == 0)
             return 0;
-        }
         if (object->lost)
             break;
         if (node_now(node) >= deadline_ns) {
@@ -86,14 +86,10 @@ static void try_orphans(struct target *t)
         int error = 0;
         if (!object->lost && !node->stopping)
             error = abort_everywhere(object, &version, node_now(node) + node->config.call_ns);
-        if (object->lost || node->stopping) {
+        if (object->lost || node->stopping || error == 0)
             object_unlock(object);
-        } else if (error == 0) {
-            window_forget(&t->window, &object->id, &version);
-            object_unlock(object);
-        } else {
+        else
             list_push_back(&t->orphans, &object->orphan);
-        }
     }
 }
 
