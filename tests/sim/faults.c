@@ -159,6 +159,21 @@ void faults_tick(struct sim *sim)
     sim->next_fault_ns = soon(sim, 100 * MS, 4 * SECOND);
 }
 
+/*
+ * What was written while a small drive was away may not fit on it: then it cannot catch up until
+ * somebody makes room. Here it gets room.
+ */
+static void widen_tight_drive(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[SIM_TIGHT_NODE];
+
+    if (!sim->tight)
+        return;
+    sim->tight = false;
+    if (node->state == SIM_RUNNING || node->state == SIM_STARTING)
+        node_die(node, false);
+}
+
 void faults_end(struct sim *sim)
 {
     const struct dev_sim_faults none = {0};
@@ -166,6 +181,7 @@ void faults_end(struct sim *sim)
     sim_event(sim, "the faults end");
     sim->next_fault_ns = UINT64_MAX;
     heal_net(sim);
+    widen_tight_drive(sim);
     if (sim->authority.state != SIM_RUNNING)
         sim->authority.restart_ns = sim->now_ns;
     for (unsigned i = 0; i < SIM_NODES; i++) {
