@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "engine/checkpoint_format.h"
 #include "engine/layout.h"
 #include "engine/record.h"
 #include "engine/superblock.h"
@@ -41,26 +42,73 @@ struct span {
     uint64_t from, to; /* bytes on the drive */
 };
 
+static void read_superblock(struct life *life, struct superblock *sb)
+{
+    static const uint64_t at[] = {0, CHAIN_DEVICE_BYTES - LAYOUT_BLOCK};
+    uint8_t block[LAYOUT_BLOCK];
+    uint32_t version;
+
+    for (unsigned i = 0; i < 2; i++) {
+        dev_sim_store_read(life->fixture.store, at[i], block, sizeof block);
+        if (superblock_decode(block, sb, &version) == 0)
+            return;
+    }
+    CHECK(false);
+}
+
+/* Is the checkpoint at @at whole? */
+static bool whole_checkpoint(struct life *life, uint64_t at, struct checkpoint_head *head)
+{
+    static uint8_t data[CHECKPOINT_CHUNK_BYTES];
+    struct superblock sb;
+
+    read_superblock(life, &sb);
+    dev_sim_store_read(life->fixture.store, at, data, LAYOUT_BLOCK);
+    if (checkpoint_head_decode(data, sb.device, head) != 0)
+        return false;
+    at += LAYOUT_BLOCK;
+    for (uint32_t i = 0; i < head->chunks; i++) {
+        struct checkpoint_chunk chunk;
+        dev_sim_store_read(life->fixture.store, at, data, sizeof data);
+        if (checkpoint_chunk_decode(data, &chunk) != 0 ||
+            checkpoint_chunk_check(data, &chunk) != 0 || chunk.id != head->id)
+            return false;
+        at += (uint64_t)chunk.blocks * LAYOUT_BLOCK;
+    }
+    return true;
+}
+
+/* Where two checkpoints are whole the newer one may be damaged, and nothing must be lost. */
+static void damage_checkpoint(struct life *life)
+{
+    struct checkpoint_head heads[2];
+    struct layout layout;
+
+    CHECK(layout_compute(CHAIN_DEVICE_BYTES, &layout) == 0);
+    for (unsigned i = 0; i < 2; i++)
+        if (!whole_checkpoint(life, layout.checkpoint_start[i] * LAYOUT_BLOCK, &heads[i]))
+            return;
+    unsigned newer = heads[1].id > heads[0].id;
+    dev_sim_store_flip_bit(life->fixture.store,
+                           layout.checkpoint_start[newer] * LAYOUT_BLOCK +
+                               prng_below(&life->fixture.prng, 32),
+                           (unsigned)prng_below(&life->fixture.prng, 8));
+}
+
 /*
  * The last group of the journal. Damage to it cannot be told from a write that a crash cut short,
  * and what it held is lost: the only place where one bit may cost an acknowledged change unnoticed.
  */
 static struct span last_group(struct life *life)
 {
-    static uint8_t ring[1u << 20], block[LAYOUT_BLOCK];
+    static uint8_t ring[1u << 20];
     struct span last = {0, 0};
     struct superblock sb;
     struct layout layout;
-    uint32_t version;
     uint64_t newest = 0;
 
     CHECK(layout_compute(CHAIN_DEVICE_BYTES, &layout) == 0);
-    dev_sim_store_read(life->fixture.store, 0, block, LAYOUT_BLOCK);
-    if (superblock_decode(block, &sb, &version) != 0) {
-        dev_sim_store_read(life->fixture.store, CHAIN_DEVICE_BYTES - LAYOUT_BLOCK, block,
-                           LAYOUT_BLOCK);
-        CHECK(superblock_decode(block, &sb, &version) == 0);
-    }
+    read_superblock(life, &sb);
     const uint64_t start = layout.journal_start * LAYOUT_BLOCK;
     const uint64_t bytes = layout.journal_blocks * LAYOUT_BLOCK;
     CHECK(bytes <= sizeof ring);
@@ -110,6 +158,8 @@ static bool run_one(struct life *life, const struct chain *chain)
             life_end(life);
         else
             life_crash(life);
+        if (chain->damage_checkpoint && prng_chance(prng, 1, 2))
+            damage_checkpoint(life);
         if (chain->damage && prng_chance(prng, 1, 2))
             damage(life);
     }
@@ -125,7 +175,8 @@ unsigned chain_run(uint64_t seed, unsigned count, const struct chain *chain, cha
 
     CHECK(life != NULL);
     for (number = 0; number < count; number++) {
-        life_create(life, CHAIN_DEVICE_BYTES, chain->partition_bits, seed + number);
+        life_create(life, CHAIN_DEVICE_BYTES,
+                    chain->partition_bits > 0 ? chain->partition_bits : 2, seed + number);
         life->break_rules = chain->break_rules;
         life->forgive_stale = chain->forgive_stale;
         life->fixture.volatile_cache = number % 4 != 3;

@@ -14,13 +14,16 @@
  * struct chain - What kind.
  * @faults: an operation on the drive fails in half of the lives
  * @damage: a bit flips on the drive after some lives; the chain ends with the first
+ * @damage_checkpoint: the newer of two whole checkpoints is damaged after some lives
  * @images: check also every image of one life in so many; 0: of none
+ * @partition_bits: 0: a few
  * @break_rules: switched off in the engine
  */
 struct chain {
     unsigned lives;
     bool faults;
     bool damage;
+    bool damage_checkpoint;
     bool forgive_stale;
     unsigned images;
     unsigned partition_bits;

@@ -125,6 +125,20 @@ static void chains_of_crashes_lose_nothing(void **state)
     expect_no_violation(SEED, 400, &(struct chain){.lives = 8, .images = 32, .partition_bits = 2});
 }
 
+/* So many partitions that a checkpoint is written in several chunks, while pieces change. */
+static void chains_of_crashes_lose_nothing_from_checkpoints_in_parts(void **state)
+{
+    (void)state;
+    expect_no_violation(SEED + 300000, 60, &(struct chain){.lives = 8, .partition_bits = 17});
+}
+
+static void a_damaged_checkpoint_loses_nothing(void **state)
+{
+    (void)state;
+    expect_no_violation(SEED + 400000, 150,
+                        &(struct chain){.lives = 12, .damage_checkpoint = true});
+}
+
 static void a_failing_drive_loses_nothing_that_was_acknowledged(void **state)
 {
     (void)state;
@@ -158,6 +172,8 @@ int main(void)
         cmocka_unit_test(every_crash_in_workloads_of_up_to_three_operations_recovers),
         cmocka_unit_test(so_it_does_on_a_drive_without_a_volatile_cache),
         cmocka_unit_test(chains_of_crashes_lose_nothing),
+        cmocka_unit_test(chains_of_crashes_lose_nothing_from_checkpoints_in_parts),
+        cmocka_unit_test(a_damaged_checkpoint_loses_nothing),
         cmocka_unit_test(a_failing_drive_loses_nothing_that_was_acknowledged),
         cmocka_unit_test(damage_is_repaired_or_told_and_never_wrong_data),
         cmocka_unit_test(at_least_20000_different_images_were_opened),

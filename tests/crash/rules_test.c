@@ -36,7 +36,7 @@ static void expect_noticed(const struct chain *chain)
     static void name(void **state)                                                                 \
     {                                                                                              \
         (void)state;                                                                               \
-        expect_noticed(&(struct chain){.break_rules = rule, .partition_bits = 2, __VA_ARGS__});    \
+        expect_noticed(&(struct chain){.break_rules = rule, __VA_ARGS__});    \
     }
 
 RULE_TEST(two_journal_writes_in_flight_are_noticed, ENGINE_RULE_ONE_JOURNAL_WRITE, .lives = 8)
@@ -49,6 +49,9 @@ RULE_TEST(a_hollow_record_that_is_dropped_is_noticed, ENGINE_RULE_HOLLOW, .lives
           .damage = true)
 RULE_TEST(damage_taken_for_the_end_is_noticed, ENGINE_RULE_DAMAGE, .lives = 4, .damage = true)
 RULE_TEST(a_checkpoint_ahead_of_the_journal_is_noticed, ENGINE_RULE_CHECKPOINT_DURABLE, .lives = 8)
+/* Two chunks of committed pieces take more than 65,536 partitions. */
+RULE_TEST(a_checkpoint_without_sequences_is_noticed, ENGINE_RULE_CHECKPOINT_SEQUENCE, .lives = 8,
+          .partition_bits = 17)
 RULE_TEST(superblocks_written_together_are_noticed, ENGINE_RULE_SUPERBLOCK_TURNS, .lives = 8)
 RULE_TEST(going_on_after_a_failed_journal_write_is_noticed, ENGINE_RULE_STOP, .lives = 6,
           .faults = true)
@@ -70,6 +73,7 @@ int main(void)
         cmocka_unit_test(a_hollow_record_that_is_dropped_is_noticed),
         cmocka_unit_test(damage_taken_for_the_end_is_noticed),
         cmocka_unit_test(a_checkpoint_ahead_of_the_journal_is_noticed),
+        cmocka_unit_test(a_checkpoint_without_sequences_is_noticed),
         cmocka_unit_test(superblocks_written_together_are_noticed),
         cmocka_unit_test(going_on_after_a_failed_journal_write_is_noticed),
     };
