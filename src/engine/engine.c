@@ -384,8 +384,11 @@ static void last_words(struct engine *engine, bool fast)
     engine->closing = true;
     while (engine->in_flight > 0)
         fiber_queue_wait(&engine->idle);
-    while (!journal->stopped && !engine_admits(engine, true))
+    while (!journal->stopped && !engine_admits(engine, true)) {
+        if (!engine->checkpoint.running)
+            checkpoint_request(engine);
         fiber_queue_wait(&journal->room);
+    }
     if (journal->stopped)
         return;
     struct journal_op op = {0};

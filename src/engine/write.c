@@ -35,6 +35,15 @@ uint64_t engine_append(struct engine *engine, const struct record *record, struc
     return seq;
 }
 
+/* For a record that cannot wait. A ring may be full from before the last crash, so this asks too. */
+static bool admits_now(struct engine *engine)
+{
+    bool admits = engine_admits(engine, true);
+    if (!admits && !engine->checkpoint.running)
+        checkpoint_request(engine);
+    return admits;
+}
+
 int engine_wait_room(struct engine *engine)
 {
     while (!engine->journal.stopped && !engine_admits(engine, false)) {
@@ -439,7 +448,7 @@ int engine_commit(struct engine *engine, const struct blob_id *id,
     if (prepared == NULL || prepared->writing ||
         blob_version_compare(&prepared->version, version) != 0)
         return committed_is(engine, id, version) ? 0 : SHOAL_E_NOT_FOUND;
-    if (!engine_admits(engine, true))
+    if (!admits_now(engine))
         return SHOAL_E_BUSY;
     int rc = state_commit(engine, id, version, engine->journal.next_seq);
     if (rc != 0)
@@ -480,7 +489,7 @@ int engine_drop(struct engine *engine, const struct blob_id *id, const struct bl
         return SHOAL_E_IO;
     if (!committed_is(engine, id, version))
         return SHOAL_E_NOT_FOUND;
-    if (!engine_admits(engine, true))
+    if (!admits_now(engine))
         return SHOAL_E_BUSY;
     state_drop(engine, id, engine->journal.next_seq);
     struct record record = record_of(RECORD_DROP, id, version);
@@ -513,6 +522,6 @@ void engine_mark_hollow(struct engine *engine, const struct blob_id *id,
         counter_add(engine->count.damaged, 1);
     /* Without room it is found again, by the next reader. */
     struct record record = record_of(RECORD_HOLLOW, id, version);
-    if (!engine->journal.stopped && engine_admits(engine, true))
+    if (!engine->journal.stopped && admits_now(engine))
         engine_append(engine, &record, NULL);
 }
