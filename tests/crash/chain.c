@@ -175,8 +175,8 @@ unsigned chain_run(uint64_t seed, unsigned count, const struct chain *chain, cha
 
     CHECK(life != NULL);
     for (number = 0; number < count; number++) {
-        life_create(life, CHAIN_DEVICE_BYTES,
-                    chain->partition_bits > 0 ? chain->partition_bits : 2, seed + number);
+        life_create(life, CHAIN_DEVICE_BYTES, chain->partition_bits > 0 ? chain->partition_bits : 2,
+                    seed + number);
         life->break_rules = chain->break_rules;
         life->forgive_stale = chain->forgive_stale;
         life->fixture.volatile_cache = number % 4 != 3;

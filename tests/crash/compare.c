@@ -173,8 +173,7 @@ static bool compare_object(struct life *life, struct engine *engine, const struc
     if (verdict == MATCH)
         return (found->committed.hollow ||
                 bytes_are_right(life, engine, object, &found->committed)) &&
-               (found->prepared.hollow ||
-                bytes_are_right(life, engine, object, &found->prepared));
+               (found->prepared.hollow || bytes_are_right(life, engine, object, &found->prepared));
     const struct state *at_least =
         first > 0 ? &story->objects[object].events[first - 1].after : &story->objects[object].base;
     life_complain(life,
@@ -263,7 +262,7 @@ static void check_fiber(void *arg)
         check_with_fsck(life, dev);
     struct engine *engine = life_open(life, dev, &report, &error);
     if (engine != NULL) {
-        (void)life_compare(life, engine, story, report.stale, NULL);
+        (void)life_compare(life, engine, story, report.stale && !life->forgive_stale, NULL);
         engine_close(engine, true);
     }
     dev_close(dev);

@@ -51,7 +51,8 @@ static void check_workload(struct life *life, const struct step *steps, unsigned
     fail_msg("workload%s: %s", text, life->wrong);
 }
 
-/* All workloads of @count operations, one after the other or side by side; one in @stride of them. */
+/* All workloads of @count operations, one after the other or side by side; one in @stride of them.
+ */
 static void check_short(struct life *life, unsigned count, bool beside, unsigned stride)
 {
     const unsigned letters = ARRAY_LEN(alphabet);

@@ -102,8 +102,8 @@ bool life_note_image(struct life *life, size_t prefix)
         }
     }
     noted.hashes[noted.count++] = hash;
-    uint64_t moment = (life->runs << 20) +
-                      (prefix <= life->opened ? 0 : 1 + life_marks_in(life, prefix));
+    uint64_t moment =
+        (life->runs << 20) + (prefix <= life->opened ? 0 : 1 + life_marks_in(life, prefix));
     uint64_t key = hash_mix64(hash ^ hash_mix64(moment + 1));
     uint64_t *slot = &noted.seen[key % SEEN_SLOTS];
     if (*slot == key)
@@ -201,7 +201,8 @@ static void random_fates(struct life *life, const struct dev_record_split *split
 
 /* ---- all of them ---- */
 
-/* A crash between two entries differs from one before them only if the second changes what is known. */
+/* A crash between two entries differs from one before them only if the second changes what is
+ * known. */
 static bool distinguishable(const struct dev_record_log *log, size_t prefix)
 {
     return prefix == log->entry_count || log->entries[prefix].kind == DEV_RECORD_WRITE_COMPLETED ||

@@ -337,7 +337,7 @@ static void run_fiber(void *arg)
     life->opened = life->log.entry_count;
     life->opened_stale = report.stale;
     if (engine != NULL) {
-        if (adopt(life, engine, report.stale)) {
+        if (adopt(life, engine, report.stale && !life->forgive_stale)) {
             dev_sim_fail_nth(drive, life->fail_nth, SHOAL_E_IO);
             run_lanes(life, engine, args->steps, args->count);
             dev_sim_fail_nth(drive, 0, 0);

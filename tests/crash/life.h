@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Crash tests of the engine: a *life* is an engine opened on a simulated drive, a workload run on it
- * with every write recorded, those of opening too, and a crash at any moment. What the crash could
- * have left on the drive is built as an *image*, opened, and compared with a model.
+ * Crash tests of the engine: a *life* is an engine opened on a simulated drive, a workload run on
+ * it with every write recorded, those of opening too, and a crash at any moment. What the crash
+ * could have left on the drive is built as an *image*, opened, and compared with a model.
  *
  * The model keeps for each object the sequence of its events (prepare, commit, abort, drop) in the
  * order in which they were given to the engine. A crash may cut that sequence anywhere between the
@@ -27,18 +27,18 @@
 
 /* What a step of a workload does; to which object is in struct step. */
 enum step_kind {
-    STEP_PUT_SMALL,  /* prepare: shares a block with its description */
-    STEP_PUT_LARGE,  /* prepare: several units */
-    STEP_TOMBSTONE,  /* prepare */
-    STEP_MARKER,     /* prepare */
-    STEP_COMMIT,     /* lazy; of what is prepared, else nothing */
+    STEP_PUT_SMALL, /* prepare: shares a block with its description */
+    STEP_PUT_LARGE, /* prepare: several units */
+    STEP_TOMBSTONE, /* prepare */
+    STEP_MARKER,    /* prepare */
+    STEP_COMMIT,    /* lazy; of what is prepared, else nothing */
     STEP_ABORT,
-    STEP_DROP,       /* lazy; of what is committed, else nothing */
-    STEP_REPAIR,     /* of what is committed, or of something new */
+    STEP_DROP,           /* lazy; of what is committed, else nothing */
+    STEP_REPAIR,         /* of what is committed, or of something new */
     STEP_DROP_PARTITION, /* with all that is in it; only alone in its life's lane 0 */
     STEP_SYNC,
     STEP_CHECKPOINT,
-    STEP_PAUSE,      /* long enough for what is lazy */
+    STEP_PAUSE, /* long enough for what is lazy */
     STEP_KINDS
 };
 
@@ -101,14 +101,14 @@ struct life {
     uint64_t fail_nth;  /* the nth operation on the drive after opening fails; 0: none does */
     bool failed;        /* an operation of this life was refused, and the workload ended there */
     bool damaged;       /* the drive was damaged beyond what a crash does */
-    bool forgive_stale; /* do not mind that a crash alone made the target stale */
+    bool forgive_stale; /* a stale target is judged by what it holds, as if it were not */
     bool opened_stale;
-    bool gone;          /* damaged beyond opening, and it said so */
+    bool gone; /* damaged beyond opening, and it said so */
     uint64_t runs;
     uint64_t snapshot_hash; /* of the drive at the start of the run */
     uint64_t block_hashes[LIFE_BLOCKS_MAX];
-    uint64_t images;    /* built, opened and compared */
-    char wrong[512];    /* the first violation; "" while there is none */
+    uint64_t images; /* built, opened and compared */
+    char wrong[512]; /* the first violation; "" while there is none */
 };
 
 void life_create(struct life *life, uint64_t device_bytes, unsigned partition_bits, uint64_t seed);
@@ -160,8 +160,8 @@ uint64_t life_different_images(void);
 
 void life_note_snapshot(struct life *life);
 
-/* Note that the image that is on the drive is opened. Return: false when this was done before at the
- * same moment of the same life, so that another look could not tell anything new. */
+/* Note that the image that is on the drive is opened. Return: false when this was done before at
+ * the same moment of the same life, so that another look could not tell anything new. */
 bool life_note_image(struct life *life, size_t prefix);
 
 struct engine *life_open(struct life *life, struct dev *dev, struct engine_report *report,
@@ -169,8 +169,8 @@ struct engine *life_open(struct life *life, struct dev *dev, struct engine_repor
 size_t life_marks_in(const struct life *life, size_t prefix);
 
 /* [fiber] Does the engine hold what @story allows? What it holds goes to @found, if not NULL. */
-bool life_compare(struct life *life, struct engine *engine, const struct story *story,
-                  bool stale, struct state *found);
+bool life_compare(struct life *life, struct engine *engine, const struct story *story, bool stale,
+                  struct state *found);
 void life_complain(struct life *life, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

@@ -17,7 +17,8 @@ void fixture_create(struct fixture *fixture, uint64_t device_bytes, uint64_t see
     prng_seed(&fixture->prng, seed);
     fixture->volatile_cache = true;
     fixture->reactor = test_reactor_virtual(&fixture->clock, seed + 1);
-    CHECK(fiber_pool_create(fixture->reactor, "fixture", FIXTURE_FIBERS, 256u << 10, &fixture->fibers) == 0);
+    CHECK(fiber_pool_create(fixture->reactor, "fixture", FIXTURE_FIBERS, 256u << 10,
+                            &fixture->fibers) == 0);
     CHECK(dma_arena_create(fixture->reactor, classes, ARRAY_LEN(classes), &fixture->arena) == 0);
     CHECK(dev_sim_store_create(device_bytes, &fixture->store) == 0);
 }
@@ -122,7 +123,8 @@ static int store(struct fixture *fixture, struct engine *engine, unsigned object
     memset(bytes + piece->len, 0, round_up_u64(piece->len, DEV_BLOCK_BYTES) - piece->len);
     struct blob_desc desc = describe(object, piece, bytes);
     struct iovec iov = {bytes, piece->len};
-    int error = (repair ? engine_repair : engine_prepare)(engine, &desc, &iov, piece->len > 0, NULL);
+    int error =
+        (repair ? engine_repair : engine_prepare)(engine, &desc, &iov, piece->len > 0, NULL);
     dma_put(fixture->arena, bytes);
     return error;
 }

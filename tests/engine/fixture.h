@@ -72,7 +72,8 @@ bool fixture_same(const struct piece *piece, const struct engine_entry *entry);
 
 /*
  * fixture_read() - [fiber] Read bytes [@offset, @offset+@len) of a piece and compare.
- * Return: what engine_read() returned; *@invented is true when it returned bytes that are not those.
+ * Return: what engine_read() returned; *@invented is true when it returned bytes that are not
+ * those.
  */
 int fixture_read(struct fixture *fixture, struct engine *engine, unsigned object,
                  const struct piece *piece, uint32_t offset, uint32_t len, bool *invented);

@@ -64,7 +64,7 @@ static void run_faulty(uint64_t seed, const struct dev_sim_faults *faults)
     static void name(void **state)                                                                 \
     {                                                                                              \
         (void)state;                                                                               \
-        run_faulty(SEED + (seed) * 1000u, &(struct dev_sim_faults){__VA_ARGS__});                  \
+        run_faulty(SEED + (seed)*1000u, &(struct dev_sim_faults){__VA_ARGS__});                    \
     }
 
 FAULT_TEST(a_bit_that_flips_while_reading_is_never_returned, 1, .rot_read_ppm = 20000)
@@ -79,8 +79,8 @@ FAULT_TEST(a_full_medium_is_told, 9, .full_ppm = 5000)
 FAULT_TEST(operations_that_take_long_change_nothing, 10, .stuck_ppm = 20000)
 FAULT_TEST(all_faults_together_never_give_a_wrong_byte, 11, .rot_read_ppm = 2000,
            .rot_rest_ppm = 500, .torn_ppm = 500, .misdirected_ppm = 500, .lost_ppm = 500,
-           .read_error_ppm = 2000, .write_error_ppm = 300, .flush_error_ppm = 300,
-           .full_ppm = 300, .stuck_ppm = 1000)
+           .read_error_ppm = 2000, .write_error_ppm = 300, .flush_error_ppm = 300, .full_ppm = 300,
+           .stuck_ppm = 1000)
 
 static void millions_of_operations_were_compared(void **state)
 {

@@ -213,11 +213,11 @@ void trial_find(struct trial *trial, unsigned number)
     if (!ever_written(trial, number, &committed) || !ever_written(trial, number, &prepared))
         trial_complain(trial, number, "a version that was never written", error);
     bool any = object->committed.version != 0 || object->prepared.version != 0;
-    if (trial->strict && (error != (any ? 0 : SHOAL_E_NOT_FOUND) ||
-                          !fixture_same(&object->committed, &committed) ||
-                          !fixture_same(&object->prepared, &prepared) ||
-                          committed.hollow != object->committed.hollow ||
-                          prepared.hollow != object->prepared.hollow))
+    if (trial->strict &&
+        (error != (any ? 0 : SHOAL_E_NOT_FOUND) || !fixture_same(&object->committed, &committed) ||
+         !fixture_same(&object->prepared, &prepared) ||
+         committed.hollow != object->committed.hollow ||
+         prepared.hollow != object->prepared.hollow))
         trial_complain(trial, number, "the index differs from the model", error);
 }
 
@@ -265,8 +265,8 @@ static void lane_fiber(void *arg)
     struct lane *lane = arg;
     struct trial *trial = lane->trial;
 
-    for (unsigned i = 0; i < trial->round_operations && trial->wrong[0] == '\0' &&
-                         !engine_stopped(trial->engine);
+    for (unsigned i = 0;
+         i < trial->round_operations && trial->wrong[0] == '\0' && !engine_stopped(trial->engine);
          i++) {
         uint64_t mine = prng_below(&trial->fixture.prng, TRIAL_OBJECTS / TRIAL_LANES);
         step(trial, (unsigned)mine * TRIAL_LANES + lane->number);
@@ -331,7 +331,8 @@ static void lose_power(struct trial *trial)
     trial_close(trial, true);
 }
 
-/* What opening cannot mend fsck does, as far as anything can. Return: false when nothing is left. */
+/* What opening cannot mend fsck does, as far as anything can. Return: false when nothing is left.
+ */
 static bool mend(struct trial *trial)
 {
     struct engine_fsck_result result;

@@ -2,8 +2,8 @@
 /*
  * An engine beside a model of it: an array that says for each object what is committed and what is
  * prepared. Random operations go to both, from several fibers at once, each with objects of its
- * own; every answer is compared. When the drive has faults the demand becomes: an error or the right
- * bytes, never other bytes, and no version that was never written.
+ * own; every answer is compared. When the drive has faults the demand becomes: an error or the
+ * right bytes, never other bytes, and no version that was never written.
  */
 #ifndef SHOAL_TESTS_MODEL_TRIAL_H
 #define SHOAL_TESTS_MODEL_TRIAL_H
@@ -28,8 +28,8 @@ struct written {
 };
 
 /*
- * struct trial - @strict: nothing fails, every answer must be the model's. Otherwise an operation may
- * fail, and what is held may be older or missing; only bytes and versions are judged.
+ * struct trial - @strict: nothing fails, every answer must be the model's. Otherwise an operation
+ * may fail, and what is held may be older or missing; only bytes and versions are judged.
  */
 struct trial {
     struct fixture fixture;

@@ -202,8 +202,9 @@ void trial_scrub(struct trial *trial)
         return;
     for (unsigned i = 0; i < TRIAL_OBJECTS; i++)
         if (damaged[i] != (i == victim))
-            trial_complain(trial, i, i == victim ? "the scrubber does not find rot"
-                                                 : "the scrubber finds rot that is not there",
+            trial_complain(trial, i,
+                           i == victim ? "the scrubber does not find rot"
+                                       : "the scrubber finds rot that is not there",
                            error);
     if (victim == TRIAL_OBJECTS)
         return;
