@@ -151,6 +151,7 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     uint32_t partitions = 1u << map->partition_bits;
     struct slots *slots = calloc(map->pools_count + 1u, sizeof *slots);
     CHECK(slots != NULL);
+    bool gained = false;
     t->unsettled = 0;
     for (uint32_t i = 0; i < map->pools_count; i++) {
         const uint8_t *before = old_flags(t->slots, t->slots_count, map->pools[i].id);
@@ -160,6 +161,7 @@ static void slots_update(struct target *t, const struct cluster_map *old)
         for (uint32_t p = 0; p < partitions; p++) {
             uint8_t flags = slot_flags(t, old, &map->pools[i], p, before == NULL ? 0 : before[p]);
             slots[i].flags[p] = flags;
+            gained |= (flags & SLOT_MINE) != 0 && (before == NULL || (before[p] & SLOT_MINE) == 0);
             t->unsettled += (flags & (SLOT_MINE | SLOT_SETTLED)) == SLOT_MINE;
         }
     }
@@ -168,6 +170,9 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     free(t->slots);
     t->slots = slots;
     t->slots_count = map->pools_count;
+    /* R8: what another primary executed before is in its window, not in ours. */
+    if (gained)
+        t->window.since_epoch = map->epoch;
 }
 
 /* R26: who returns with this epoch may know what could not be decided without. */
