@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/format.h"
+#include "base/value.h"
 #include "cli/cli.h"
 #include "ec/ec.h"
 
@@ -37,17 +38,30 @@ static const struct options_command command = {
     .options = options, .option_count = ARRAY_LEN(options),
 };
 
+/* K+M; two digits each are more than there are members. */
+static bool parse_ec(const char *text, unsigned *k, unsigned *m)
+{
+    char k_text[3];
+    char m_text[3];
+    uint64_t number[2];
+    int end = 0;
+    if (sscanf(text, "%2[0-9]+%2[0-9]%n", k_text, m_text, &end) != 2 || text[end] != 0 ||
+        value_parse_u64(k_text, &number[0]) != 0 || value_parse_u64(m_text, &number[1]) != 0)
+        return false;
+    *k = (unsigned)number[0];
+    *m = (unsigned)number[1];
+    return *k >= 2 && *m >= 1 && ec_redundancy_check(*k, *m) == 0;
+}
+
 static int create(const struct arguments *arguments, const char *name)
 {
     unsigned k = 1, m = 0;
-    int end = 0;
     if ((arguments->ec != NULL) == (arguments->copies != 0)) {
         (void)options_usage_error(&command, "a new pool takes either --ec K+M or --copies N");
         return EXIT_USAGE;
     }
     if (arguments->ec != NULL) {
-        if (sscanf(arguments->ec, "%u+%u%n", &k, &m, &end) != 2 || arguments->ec[end] != 0 ||
-            k < 2 || m < 1 || ec_redundancy_check(k, m) != 0) {
+        if (!parse_ec(arguments->ec, &k, &m)) {
             (void)options_usage_error(&command, "--ec %s: it is K+M with K at least 2, M from 1 to "
                                       "%d, and at most %d in all, such as 4+2", arguments->ec,
                                       EC_PARITY_MAX, EC_MEMBERS_MAX);
