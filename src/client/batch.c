@@ -121,7 +121,7 @@ int client_exists(struct client *client, const char *pool, const struct blob_key
     memset(present, 2, count);
     do {
         rc = exists_round(&op, keys, count, touch, present, parts);
-    } while (rc == 0 || (rc < 0 && operation_again(&op, rc, -1)));
+    } while (rc == 0 || (rc < 0 && operation_again(&op, rc)));
     free(parts);
     rc = rc < 0 ? operation_error(&op, rc) : 0;
     operation_end(&op);
@@ -201,7 +201,7 @@ static void list_part_run(struct task *task)
             int rc;
             operation_fork(&part->op, walk->op);
             while ((rc = list_ask(part, partition, &cursor)) != 0)
-                if (!operation_again(&part->op, rc, -1))
+                if (!operation_again(&part->op, rc))
                     break;
             if (rc != 0)
                 walk->rc = operation_error(&part->op, rc);

@@ -214,7 +214,7 @@ int client_get(struct client *client, const struct client_blob *blob, uint64_t o
         return rc;
     for (unsigned round = 0; round < CHANGED_ROUNDS; round++) {
         rc = get_once(&op, offset, iov, iov_count, info);
-        if (rc != SHOAL_E_CHANGED || !operation_again(&op, rc, -1))
+        if (rc != SHOAL_E_CHANGED || !operation_again(&op, rc))
             break;
     }
     operation_end(&op);

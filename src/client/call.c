@@ -231,10 +231,9 @@ static bool repeatable(int error)
            error == SHOAL_E_LOW_WATER;
 }
 
-bool operation_again(struct operation *op, int error, int hint)
+bool operation_again(struct operation *op, int error)
 {
     struct client *client = op->client;
-    (void)hint;
     if (!repeatable(error) || client->closing)
         return false;
     op->last_error = error;
@@ -313,7 +312,7 @@ int ask_primary(struct operation *op, const struct blob_id *id, struct exchange 
             }
         }
         view_release(client, view);
-        if (rc == 0 || !operation_again(op, rc, -1))
+        if (rc == 0 || !operation_again(op, rc))
             return operation_error(op, rc);
     }
 }

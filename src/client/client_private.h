@@ -83,9 +83,9 @@ void operation_fork(struct operation *part, const struct operation *op);
 
 /*
  * operation_again() - [fiber] Whether to try again after @error: asks for a newer map or waits a moment,
- * as the error demands. @hint: the node that answered so, or -1.
+ * as the error demands.
  */
-bool operation_again(struct operation *op, int error, int hint);
+bool operation_again(struct operation *op, int error);
 /* The error to return when operation_again() said no. */
 int operation_error(const struct operation *op, int error);
 

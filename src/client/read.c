@@ -631,7 +631,7 @@ int stripe_read(struct operation *op, struct stripe_read *read)
             LOG_WARN("client: a stripe did not match its checksum, reading again");
             continue;
         }
-        if (rc != ATTEMPT_PRIMARY && !operation_again(op, rc, -1))
+        if (rc != ATTEMPT_PRIMARY && !operation_again(op, rc))
             return operation_error(op, rc);
         rounds = 0;
         if (pinned)
