@@ -139,6 +139,8 @@ struct state_piece {
 /* What the index holds, as a piece. */
 void state_piece_of(const struct engine *engine, const struct index_item *item,
                     struct state_piece *piece);
+/* What @record says was written. */
+struct state_piece state_piece_of_record(const struct record *record);
 
 /* Blocks of the extent of a piece that has one. */
 uint32_t state_extent_blocks(const struct state_piece *piece);

@@ -137,28 +137,11 @@ static void apply_drop_partition(struct replay *replay, uint32_t partition, uint
             state_forget_prepared(engine, at, seq);
 }
 
-static void piece_of_record(const struct record *record, struct state_piece *piece)
-{
-    *piece = (struct state_piece){
-        .id = record->id,
-        .version = record->version,
-        .kind = record->kind,
-        .form = record->form,
-        .depends = record->depends,
-        .shared = record->shared,
-        .shard_len = record->shard_len,
-        .place = record->place,
-        .expires_s = record->expires_s,
-        .request = record->request,
-    };
-}
-
 static int apply_piece(struct replay *replay, const struct record *record, uint64_t seq,
                        bool to_prepared, bool to_committed)
 {
     struct engine *engine = replay->engine;
-    struct state_piece piece;
-    piece_of_record(record, &piece);
+    struct state_piece piece = state_piece_of_record(record);
     if (record->type == RECORD_PREPARE) {
         if (!to_prepared)
             return 0;

@@ -58,6 +58,22 @@ void state_forget_prepared(struct engine *engine, struct prepared *prepared, uin
     prepared_remove(&engine->prepared, prepared);
 }
 
+struct state_piece state_piece_of_record(const struct record *record)
+{
+    return (struct state_piece){
+        .id = record->id,
+        .version = record->version,
+        .kind = record->kind,
+        .form = record->form,
+        .depends = record->depends,
+        .shared = record->shared,
+        .shard_len = record->shard_len,
+        .place = record->place,
+        .expires_s = record->expires_s,
+        .request = record->request,
+    };
+}
+
 void state_piece_of(const struct engine *engine, const struct index_item *item,
                     struct state_piece *piece)
 {

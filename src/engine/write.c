@@ -238,18 +238,7 @@ static int write_state(struct write *write)
     struct engine *engine = write->engine;
     const struct record *record = &write->record;
     uint64_t seq = engine->journal.next_seq;
-    struct state_piece piece = {
-        .id = record->id,
-        .version = record->version,
-        .kind = record->kind,
-        .form = record->form,
-        .depends = record->depends,
-        .shared = record->shared,
-        .shard_len = record->shard_len,
-        .place = record->place,
-        .expires_s = record->expires_s,
-        .request = record->request,
-    };
+    struct state_piece piece = state_piece_of_record(record);
     write->write_id = ++engine->write_id;
     if (write->type == RECORD_PREPARE) {
         struct prepared *prepared;
