@@ -19,7 +19,7 @@ static uint64_t sim_wall_s(void *ctx)
     return 1700000000u + ((struct sim *)ctx)->now_ns / SECOND;
 }
 
-static void begin(struct sim *sim, const struct sim_options *options)
+void sim_begin(struct sim *sim, const struct sim_options *options)
 {
     memset(sim, 0, sizeof *sim);
     sim->options = *options;
@@ -38,13 +38,13 @@ static void begin(struct sim *sim, const struct sim_options *options)
         CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &sim->nodes[i].store) == 0);
         node_boot(&sim->nodes[i]);
     }
-    clients_create(sim);
 }
 
-static void end(struct sim *sim)
+void sim_end(struct sim *sim)
 {
     sim->ending = true;
-    clients_destroy(sim);
+    if (sim->clients[0].client != NULL)
+        clients_destroy(sim);
     cluster_destroy(sim);
     net_sim_world_destroy(sim->world);
     log_set_time_source(NULL, NULL);
@@ -97,7 +97,8 @@ static void check_history(struct sim *sim)
 
 bool sim_run(struct sim *sim, const struct sim_options *options)
 {
-    begin(sim, options);
+    sim_begin(sim, options);
+    clients_create(sim);
     if (!sim_until(sim, cluster_is_settled, sim->now_ns + 60 * SECOND))
         sim_complain(sim, "the cluster did not start within a minute");
     clients_start(sim, options->operations);
@@ -117,6 +118,6 @@ bool sim_run(struct sim *sim, const struct sim_options *options)
     if (sim->wrong[0] == '\0')
         check_history(sim);
     sim_event(sim, "end: %s", sim->wrong[0] == '\0' ? "nothing wrong" : sim->wrong);
-    end(sim);
+    sim_end(sim);
     return sim->wrong[0] == '\0';
 }

@@ -168,6 +168,10 @@ void faults_begin(struct sim *sim);
 void faults_tick(struct sim *sim);
 void faults_end(struct sim *sim); /* all heal, all return */
 
+/* A cluster that starts, without clients. */
+void sim_begin(struct sim *sim, const struct sim_options *options);
+void sim_end(struct sim *sim);
+
 /* Return: true when nothing was wrong; sim->wrong says what otherwise. */
 bool sim_run(struct sim *sim, const struct sim_options *options);
 

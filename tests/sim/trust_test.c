@@ -21,16 +21,6 @@ static void (*story)(void);
 static bool told;
 static unsigned unexpected;
 
-static uint64_t now_ns(void *ctx)
-{
-    return ((struct sim *)ctx)->now_ns;
-}
-
-static uint64_t wall_s(void *ctx)
-{
-    return 1700000000u + ((struct sim *)ctx)->now_ns / SECOND;
-}
-
 static bool is_told(struct sim *of)
 {
     (void)of;
@@ -62,19 +52,7 @@ static void with_liar(const char *name, enum net_role role, void (*what)(void))
 {
     sim = calloc(1, sizeof *sim);
     CHECK(sim != NULL);
-    sim->options.seed = 7;
-    sim->now_ns = SECOND;
-    sim->next_fault_ns = UINT64_MAX;
-    prng_seed(&sim->prng, 7);
-    sim->clock = (struct reactor_clock){now_ns, wall_s, sim};
-    CHECK(net_sim_world_create(&sim->clock, 7, NULL, &sim->world) == 0);
-    authority_boot(sim);
-    for (unsigned i = 0; i < SIM_NODES; i++) {
-        sim->nodes[i].sim = sim;
-        sim->nodes[i].index = i;
-        CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &sim->nodes[i].store) == 0);
-        node_boot(&sim->nodes[i]);
-    }
+    sim_begin(sim, &(struct sim_options){.seed = 7});
     CHECK(sim_until(sim, cluster_is_settled, sim->now_ns + 60 * SECOND));
     liar = &sim->clients[0].host;
     host_create(sim, liar, name, role);
@@ -85,9 +63,7 @@ static void with_liar(const char *name, enum net_role role, void (*what)(void))
     while (fiber_pool_in_use(liar->fibers) > 0 || reactor_poll_once(liar->reactor) > 0)
         reactor_poll_once(liar->reactor);
     host_destroy(liar);
-    sim->ending = true;
-    cluster_destroy(sim);
-    net_sim_world_destroy(sim->world);
+    sim_end(sim);
     free(sim);
     assert_int_equal(unexpected, 0);
 }
