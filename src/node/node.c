@@ -282,7 +282,7 @@ bool node_is_settled(const struct node *node)
         return false;
     for (unsigned i = 0; i < node->targets_count; i++) {
         const struct target *t = &node->targets[i];
-        if (!t->serving || t->unsettled > 0 || t->learner_since != 0)
+        if (!t->serving || t->unsettled > 0 || t->learner_since != 0 || engine_stopped(t->engine))
             return false;
     }
     return true;
