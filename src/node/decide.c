@@ -289,7 +289,7 @@ static int act(struct settling *s, const struct claim *c, enum fate fate)
     case FATE_OBSOLETE:
         return obsolete(s, c);
     case FATE_UNDECIDED:
-        return object_set_undecided(s->target, &c->id, &c->version, false);
+        return object_set_undecided(s->target, &c->id, &c->version);
     case FATE_UNKNOWN:
         break;
     }

@@ -83,7 +83,6 @@ struct object {
     bool held;
     bool lost;
     bool undecided; /* R26 */
-    bool replaceable;
     struct blob_version version;
     struct fiber_queue waiters;  /* for the lock */
     struct fiber_queue readers;  /* for the outcome */
@@ -329,7 +328,7 @@ void object_decided(struct object *object);
 int object_wait_decided(struct target *target, const struct blob_id *id, uint64_t deadline_ns);
 /* R26: what settling could not decide. */
 int object_set_undecided(struct target *target, const struct blob_id *id,
-                         const struct blob_version *version, bool replaceable);
+                         const struct blob_version *version);
 /* The slot was lost or is settled anew. */
 void objects_slot_lost(struct target *target);
 bool objects_older_in_slot(const struct target *target, uint32_t pool, uint32_t partition,

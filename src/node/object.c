@@ -52,7 +52,7 @@ int object_lock(struct target *t, const struct blob_id *id, uint64_t deadline_ns
             return SHOAL_E_BUSY;
         }
     }
-    if (object->undecided && !object->replaceable) {
+    if (object->undecided) {
         object->users--;
         return SHOAL_E_UNAVAILABLE;
     }
@@ -101,7 +101,7 @@ struct blob_version object_take_version(struct object *object)
         .incarnation = t->node->incarnation,
         .counter = ++t->counter,
     };
-    object->undecided = false; /* what could not be decided is replaced by this (R26) */
+    CHECK(!object->undecided);
     if (!list_linked(&object->node))
         list_push_back(&t->versioned, &object->node);
     return object->version;
@@ -128,7 +128,7 @@ int object_wait_decided(struct target *t, const struct blob_id *id, uint64_t dea
 }
 
 int object_set_undecided(struct target *t, const struct blob_id *id,
-                         const struct blob_version *version, bool replaceable)
+                         const struct blob_version *version)
 {
     struct object *object = table_find(t->objects, id);
     if (object == NULL)
@@ -139,7 +139,6 @@ int object_set_undecided(struct target *t, const struct blob_id *id,
              (unsigned long long)version->epoch, version->incarnation,
              (unsigned long long)version->counter);
     object->undecided = true;
-    object->replaceable = replaceable;
     if (!list_linked(&object->node))
         list_push_back(&t->versioned, &object->node);
     return 0;

@@ -137,6 +137,19 @@ static bool all_were_asked(const struct members *now, const struct members *aske
     return true;
 }
 
+/*
+ * Whether what the caller judged under the lock still holds. It may have waited since, for a payload or
+ * for an epoch, and somebody else may have been the primary meanwhile.
+ */
+static int still_as_judged(const struct replica_op *op)
+{
+    struct engine_entry committed = {0};
+    if (op->object->undecided)
+        return SHOAL_E_UNAVAILABLE;
+    (void)engine_find(op->target->engine, &op->desc.id, &committed, NULL);
+    return blob_version_compare(&committed.version, &op->base) == 0 ? 0 : SHOAL_E_BUSY;
+}
+
 static void take_version(struct replica_op *op, const struct members *set)
 {
     op->desc.version = object_take_version(op->object);
@@ -197,6 +210,8 @@ int replicate(struct replica_op *op, bool *unlocked)
     for (;;) {
         bool begun = !blob_version_is_none(&op->object->version);
         int error = node->stopping ? SHOAL_E_SHUTDOWN : target_primary_check(t, &op->desc.id);
+        if (error == 0 && !begun)
+            error = still_as_judged(op);
         if (op->object->lost || error != 0)
             return begun ? SHOAL_E_TIMEOUT : error;
         bool late = node_now(node) >= op->deadline_ns;
