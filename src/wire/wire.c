@@ -23,18 +23,6 @@ static void key_decode(struct decoder *in, struct blob_key *key)
     decode_bytes(in, key->bytes, sizeof key->bytes);
 }
 
-static void id_encode(struct encoder *out, const struct blob_id *id)
-{
-    encode_u32(out, id->pool);
-    key_encode(out, &id->key);
-}
-
-static void id_decode(struct decoder *in, struct blob_id *id)
-{
-    id->pool = decode_u32(in);
-    key_decode(in, &id->key);
-}
-
 void wire_head_encode(struct encoder *out, const struct wire_head *head)
 {
     encode_u16(out, head->type);
@@ -70,7 +58,7 @@ static void text_decode(struct decoder *in, uint16_t *len, char *text, size_t ma
 #define E_u64(name) encode_u64(out, m->name);
 #define E_flag(name) encode_bool(out, m->name);
 #define E_version(name) blob_version_encode(out, &m->name);
-#define E_id(name) id_encode(out, &m->name);
+#define E_id(name) blob_id_encode(out, &m->name);
 #define E_key(name) key_encode(out, &m->name);
 #define E_request(name) request_encode(out, &m->name);
 #define E_desc(name) blob_desc_encode(out, &m->name);
@@ -82,7 +70,7 @@ static void text_decode(struct decoder *in, uint16_t *len, char *text, size_t ma
 #define D_u64(name) m->name = decode_u64(in);
 #define D_flag(name) m->name = decode_bool(in);
 #define D_version(name) blob_version_decode(in, &m->name);
-#define D_id(name) id_decode(in, &m->name);
+#define D_id(name) blob_id_decode(in, &m->name);
 #define D_key(name) key_decode(in, &m->name);
 #define D_request(name) request_decode(in, &m->name);
 #define D_desc(name) blob_desc_decode(in, &m->name);

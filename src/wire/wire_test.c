@@ -105,6 +105,40 @@ static struct blob_desc any_desc(void)
 #undef T
 #undef A
 
+/*
+ * Lets the @nth text or array of a message carry one, or one more than it may. Return: its bound; 0
+ * when the message has no such field.
+ */
+#define F(kind, name)
+#define T(name, max)                                                                               \
+    if (nth-- == 0) {                                                                              \
+        m->name##_len = (uint16_t)(one ? 1 : (max) + 1);                                           \
+        return (max);                                                                              \
+    }
+#define A(item, name, max)                                                                         \
+    if (nth-- == 0) {                                                                              \
+        m->name##_count = (uint16_t)(one ? 1 : (max) + 1);                                         \
+        return (max);                                                                              \
+    }
+#define CALL(type, number, sender, fields, reply_fields)                                           \
+    static unsigned bound_##type(struct wire_##type *m, unsigned nth, bool one)                    \
+    {                                                                                              \
+        (void)m, (void)nth, (void)one;                                                             \
+        fields                                                                                     \
+        return 0;                                                                                  \
+    }                                                                                              \
+    static unsigned bound_##type##_reply(struct wire_##type##_reply *m, unsigned nth, bool one)    \
+    {                                                                                              \
+        (void)m, (void)nth, (void)one;                                                             \
+        reply_fields                                                                               \
+        return 0;                                                                                  \
+    }
+#include "wire/messages.def"
+#undef CALL
+#undef F
+#undef T
+#undef A
+
 static struct wire_head any_head(uint16_t type)
 {
     return (struct wire_head){.type = type,
@@ -177,6 +211,91 @@ static void entries_survive_the_way(void **state)
     }
 }
 
+#define CUTS(message, number)                                                                      \
+    do {                                                                                           \
+        static struct wire_##message in, out;                                                      \
+        struct wire_head head = any_head(number), back;                                            \
+        fill_##message(&in);                                                                       \
+        size_t len = wire_##message##_encode(first, sizeof first, &head, &in);                     \
+        for (size_t cut = 0; cut < len; cut++) {                                                   \
+            struct decoder decoder = decoder_init(first, cut);                                     \
+            wire_head_decode(&decoder, &back);                                                     \
+            assert_int_equal(wire_##message##_decode(&decoder, &out), SHOAL_E_INVALID);            \
+            assert_int_equal(wire_##message##_encode(second, cut, &head, &in), 0);                 \
+        }                                                                                          \
+    } while (0)
+
+static void a_message_cut_anywhere_is_refused(void **state)
+{
+    (void)state;
+    prng_seed(&prng, 5);
+#define CALL(type, number, sender, fields, reply_fields)                                           \
+    CUTS(type, number);                                                                            \
+    CUTS(type##_reply, number);
+#include "wire/messages.def"
+#undef CALL
+}
+
+/* Where two messages differ first: at the count that is 0 in one and 1 in the other. */
+static size_t first_difference(size_t len)
+{
+    size_t at = 0;
+    while (at < len && first[at] == second[at])
+        at++;
+    assert_true(at < len);
+    return at;
+}
+
+#define BOUNDS(message, number)                                                                    \
+    do {                                                                                           \
+        static struct wire_##message in, out;                                                      \
+        struct wire_head head = {.type = number};                                                  \
+        for (unsigned nth = 0, max;; nth++) {                                                      \
+            memset(&in, 0, sizeof in);                                                             \
+            memset(first, 0, sizeof first);                                                        \
+            size_t len = wire_##message##_encode(first, sizeof first, &head, &in);                 \
+            max = bound_##message(&in, nth, true);                                                 \
+            if (max == 0)                                                                          \
+                break;                                                                             \
+            assert_true(wire_##message##_encode(second, sizeof second, &head, &in) > len);         \
+            struct decoder decoder = decoder_init(first, len);                                     \
+            wire_head_decode(&decoder, &head);                                                     \
+            assert_int_equal(wire_##message##_decode(&decoder, &out), 0);                          \
+            store_le16(first + first_difference(len), (uint16_t)(max + 1));                        \
+            decoder = decoder_init(first, sizeof first);                                           \
+            wire_head_decode(&decoder, &head);                                                     \
+            assert_int_equal(wire_##message##_decode(&decoder, &out), SHOAL_E_INVALID);            \
+            assert_false(decoder_ok(&decoder)); /* and not for the bytes after it */               \
+            bound_##message(&in, nth, false);                                                      \
+            assert_int_equal(wire_##message##_encode(second, sizeof second, &head, &in), 0);       \
+            bounded++;                                                                             \
+        }                                                                                          \
+    } while (0)
+
+static void no_text_or_array_goes_beyond_its_bound(void **state)
+{
+    (void)state;
+    unsigned bounded = 0;
+#define CALL(type, number, sender, fields, reply_fields)                                           \
+    BOUNDS(type, number);                                                                          \
+    BOUNDS(type##_reply, number);
+#include "wire/messages.def"
+#undef CALL
+    assert_true(bounded >= 16);
+}
+
+static void a_status_needs_room_for_a_head(void **state)
+{
+    (void)state;
+    struct wire_head head = any_head(WIRE_put), back;
+    size_t len = wire_status_encode(first, sizeof first, &head);
+    struct decoder in = decoder_init(first, len);
+    wire_head_decode(&in, &back);
+    assert_true(len > 0 && decoder_done(&in));
+    assert_int_equal(back.type, WIRE_put);
+    assert_int_equal(wire_status_encode(first, len - 1, &head), 0);
+}
+
 static void the_largest_of_each_message_fits_a_header(void **state)
 {
     (void)state;
@@ -192,29 +311,15 @@ static void the_largest_of_each_message_fits_a_header(void **state)
     assert_true(wire_exists_encode(first, sizeof first, &head, &exists) > 0);
 }
 
-static void a_count_beyond_the_bound_is_refused(void **state)
-{
-    (void)state;
-    struct wire_head head = {.type = WIRE_commit};
-    static struct wire_commit commit;
-    commit.objects_count = 0;
-    size_t len = wire_commit_encode(first, sizeof first, &head, &commit);
-    store_le16(first + len - 2, 97);
-    memset(first + len, 0, sizeof first - len);
-    struct decoder in = decoder_init(first, sizeof first);
-    wire_head_decode(&in, &head);
-    assert_int_equal(wire_commit_decode(&in, &commit), SHOAL_E_INVALID);
-    commit.objects_count = 97;
-    assert_int_equal(wire_commit_encode(first, sizeof first, &head, &commit), 0);
-}
-
 static void numbers_have_names_and_senders(void **state)
 {
     (void)state;
-    assert_string_equal(wire_type_name(WIRE_put), "put");
+#define CALL(name, number, sender, fields, reply_fields)                                           \
+    assert_string_equal(wire_type_name(number), #name);                                            \
+    assert_int_equal(wire_type_sender(number), WIRE_##sender);
+#include "wire/messages.def"
+#undef CALL
     assert_null(wire_type_name(9999));
-    assert_int_equal(wire_type_sender(WIRE_put), WIRE_CLIENT);
-    assert_int_equal(wire_type_sender(WIRE_prepare), WIRE_NODE);
     assert_int_equal(wire_type_sender(9999), WIRE_ADMIN);
 }
 
@@ -243,7 +348,9 @@ int main(void)
         cmocka_unit_test(every_message_survives_the_way),
         cmocka_unit_test(entries_survive_the_way),
         cmocka_unit_test(the_largest_of_each_message_fits_a_header),
-        cmocka_unit_test(a_count_beyond_the_bound_is_refused),
+        cmocka_unit_test(a_message_cut_anywhere_is_refused),
+        cmocka_unit_test(no_text_or_array_goes_beyond_its_bound),
+        cmocka_unit_test(a_status_needs_room_for_a_head),
         cmocka_unit_test(numbers_have_names_and_senders),
         cmocka_unit_test(noise_never_decodes_beyond_its_end),
     };
