@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* shoal get: a blob, a range of it, or with -r many. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/format.h"
 #include "base/hash.h"
 #include "base/progress.h"
 #include "cli/cli.h"
+#include "cli/sink.h"
 #include "cli/tree.h"
 
 #define CHUNK_BYTES (16u << 20)
@@ -43,80 +41,6 @@ static const struct options_command command = {
     .min_arguments = 1, .max_arguments = 2,
     .options = options, .option_count = ARRAY_LEN(options),
 };
-
-/*
- * A file is written beside its name and takes its place when it is whole, so that a failed get
- * leaves what was there.
- */
-struct sink {
-    const char *path;
-    char temporary[CLI_PATH_MAX];
-    int fd;
-};
-
-static bool sink_open(struct sink *sink, const char *path)
-{
-    struct stat about;
-    *sink = (struct sink){.path = path, .fd = STDOUT_FILENO};
-    if (path == NULL || strcmp(path, "-") == 0) {
-        sink->path = NULL;
-        return true;
-    }
-    bool special = stat(path, &about) == 0 && !S_ISREG(about.st_mode);
-    if (special && S_ISDIR(about.st_mode)) {
-        cli_fail("%s is a directory: name a file in it", path);
-        return false;
-    }
-    if (special) {
-        sink->fd = open(path, O_WRONLY | O_CLOEXEC);
-    } else {
-        snprintf(sink->temporary, sizeof sink->temporary, "%s.shoal-XXXXXX", path);
-        sink->fd = mkostemp(sink->temporary, O_CLOEXEC);
-        mode_t mask = umask(0);
-        umask(mask);
-        if (sink->fd >= 0)
-            (void)fchmod(sink->fd, 0666 & ~mask);
-    }
-    if (sink->fd < 0)
-        cli_fail("cannot write %s: %s", path, strerror(errno));
-    return sink->fd >= 0;
-}
-
-static bool sink_write(struct sink *sink, const uint8_t *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t wrote = write(sink->fd, data, len);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0) {
-            shoal_fail(SHOAL_E_IO, "cannot write %s: %s",
-                       sink->path != NULL ? sink->path : "to standard output", strerror(errno));
-            return false;
-        }
-        data += wrote;
-        len -= (size_t)wrote;
-    }
-    return true;
-}
-
-static bool sink_close(struct sink *sink, bool ok)
-{
-    if (sink->path == NULL)
-        return ok;
-    if (close(sink->fd) != 0 && ok) {
-        shoal_fail(SHOAL_E_IO, "cannot write %s: %s", sink->path, strerror(errno));
-        ok = false;
-    }
-    if (sink->temporary[0] == 0)
-        return ok;
-    if (ok && rename(sink->temporary, sink->path) != 0) {
-        shoal_fail(SHOAL_E_IO, "cannot write %s: %s", sink->path, strerror(errno));
-        ok = false;
-    }
-    if (!ok)
-        (void)unlink(sink->temporary);
-    return ok;
-}
 
 static bool copy(const struct arguments *arguments, struct shoal_reader *reader,
                  struct shoal_request *info, uint64_t wanted, struct sink *sink,
@@ -179,7 +103,7 @@ static int get_one(const struct arguments *arguments, bool ranged, struct shoal 
     char version[64], key[2 * SHOAL_KEY_BYTES + 1];
     uint64_t started = cli_now_ns();
     if (!sink_open(&sink, path))
-        return EXIT_FAILED;
+        return cli_fail_shoal();
     bool ok = sink_close(&sink, fetch(arguments, ranged, shoal, request, &sink));
     uint64_t elapsed = cli_now_ns() - started;
     if (!ok)

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/format.h"
 #include "base/progress.h"
+#include "cli/sink.h"
 
 #define SMALL_BYTES (1u << 20)
 #define STREAM_BYTES (16u << 20)
@@ -109,18 +110,8 @@ static void failed(struct transfer *transfer)
 
 static bool write_file(const char *path, const void *data, size_t len)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    bool ok = fd >= 0;
-    for (size_t done = 0; ok && done < len;) {
-        ssize_t wrote = write(fd, (const uint8_t *)data + done, len - done);
-        ok = wrote > 0;
-        done += ok ? (size_t)wrote : 0;
-    }
-    if (fd >= 0 && close(fd) != 0)
-        ok = false;
-    if (!ok)
-        shoal_fail(SHOAL_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return ok;
+    struct sink sink;
+    return sink_open(&sink, path) && sink_close(&sink, sink_write(&sink, data, len));
 }
 
 static void slot_end(struct transfer *transfer, struct slot *slot)
@@ -318,26 +309,17 @@ static bool stream_down(struct transfer *transfer, const struct listing_item *it
     request.op = SHOAL_OP_GET;
     if (shoal_reader_open(transfer->shoal, &request, &reader, &request) != 0)
         return false;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    bool ok = fd >= 0;
+    struct sink sink;
+    bool ok = sink_open(&sink, path);
     uint64_t done = 0;
     while (ok && done < request.size) {
         size_t got = 0;
-        ok = shoal_reader_read(reader, transfer->stream, STREAM_BYTES, &got) == 0 && got > 0;
-        for (size_t at = 0; ok && at < got;) {
-            ssize_t wrote = write(fd, transfer->stream + at, got - at);
-            ok = wrote > 0;
-            if (!ok)
-                shoal_fail(SHOAL_E_IO, "cannot write %s: %s", path, strerror(errno));
-            at += ok ? (size_t)wrote : 0;
-        }
+        ok = shoal_reader_read(reader, transfer->stream, STREAM_BYTES, &got) == 0 && got > 0 &&
+             sink_write(&sink, transfer->stream, got);
         done += got;
         progress_add(&transfer->progress, got);
     }
-    if (fd < 0)
-        shoal_fail(SHOAL_E_IO, "cannot write %s: %s", path, strerror(errno));
-    else
-        close(fd);
+    ok = sink_close(&sink, ok);
     shoal_reader_close(reader);
     transfer->files += ok;
     transfer->bytes += ok ? done : 0;
