@@ -82,7 +82,7 @@ void authority_boot(struct sim *sim)
     self->sim = sim;
     self->state = SIM_RUNNING;
     self->restart_ns = UINT64_MAX;
-    host_create(sim, &self->host, "authority", NET_ROLE_AUTHORITY);
+    host_create(sim, &self->host, "authority", NET_ROLE_AUTHORITY, ++self->boots);
     config.reactor = self->host.reactor;
     config.net = self->host.net;
     if (self->map == NULL)
@@ -277,11 +277,11 @@ void node_boot(struct sim_node *node)
     char name[16];
 
     snprintf(name, sizeof name, "node%u", node->index);
-    host_create(sim, &node->host, name, NET_ROLE_NODE);
+    host_create(sim, &node->host, name, NET_ROLE_NODE, ++node->boots);
     CHECK(dma_arena_create(node->host.reactor, classes, ARRAY_LEN(classes), &node->arena) == 0);
     const struct dev_sim_config config = {
         .name = name,
-        .seed = prng_next(&sim->prng) | 1,
+        .seed = sim_seed(sim, "drive", node->boots << 8 | node->index),
         .volatile_cache = true,
         .latency_min_ns = 20000,
         .latency_max_ns = 400000,
@@ -309,13 +309,15 @@ void node_die(struct sim_node *node, bool power)
 
     sim_event(sim, "node%u %s", node->index, power ? "loses power" : "is killed");
     net_sim_crash(sim->world, node->host.name);
+    struct prng prng;
+    prng_seed(&prng, prng_next(&sim->fault_prng));
     if (power)
-        dev_sim_crash(node->dev, &sim->prng);
+        dev_sim_crash(node->dev, &prng);
     else
-        dev_sim_kill(node->dev, &sim->prng);
+        dev_sim_kill(node->dev, &prng);
     node->state = SIM_DYING;
     node->told_dead = false;
-    node->tell_ns = sim->now_ns + prng_below(&sim->prng, 500 * MS);
+    node->tell_ns = sim->now_ns + prng_below(&sim->fault_prng, 500 * MS);
 }
 
 /* What of a death blocks, after the node has stopped. */

@@ -32,90 +32,96 @@ static unsigned unclean(struct sim *sim)
     return count;
 }
 
-static uint64_t soon(struct sim *sim, uint64_t least_ns, uint64_t most_ns)
+/* @prng: of this one fault, so that leaving one out changes nothing about the others. */
+static uint64_t soon(const struct sim *sim, struct prng *prng, uint64_t least_ns, uint64_t most_ns)
 {
-    return sim->now_ns + prng_between(&sim->prng, least_ns, most_ns);
+    return sim->now_ns + prng_between(prng, least_ns, most_ns);
 }
 
-static void crash_one(struct sim *sim)
+static struct sim_node *any_node(struct sim *sim, struct prng *prng)
+{
+    return &sim->nodes[prng_below(prng, SIM_NODES)];
+}
+
+static bool crash_one(struct sim *sim, struct prng *prng)
 {
     unsigned most = sim->rotting ? 1 : LOST_MAX;
-    struct sim_node *node = &sim->nodes[prng_below(&sim->prng, SIM_NODES)];
+    struct sim_node *node = any_node(sim, prng);
 
     /* Without an authority nobody can say how clean the targets are. */
     if (node->state != SIM_RUNNING || sim->authority.state != SIM_RUNNING || unclean(sim) >= most)
-        return;
+        return false;
     if (sim->tight && node->index == SIM_TIGHT_NODE)
-        return; /* what it could not hold it could not learn again */
-    node_die(node, prng_chance(&sim->prng, 1, 2));
-    node->new_drive = prng_chance(&sim->prng, 1, 6);
-    node->restart_ns = soon(sim, 20 * MS, 8 * SECOND);
-    sim->faults_injected++;
+        return false; /* what it could not hold it could not learn again */
+    node_die(node, prng_chance(prng, 1, 2));
+    node->new_drive = prng_chance(prng, 1, 6);
+    node->restart_ns = soon(sim, prng, 20 * MS, 8 * SECOND);
+    return true;
 }
 
-static void crash_all(struct sim *sim)
+static bool crash_all(struct sim *sim, struct prng *prng)
 {
-    uint64_t back_ns = soon(sim, 100 * MS, 2 * SECOND);
+    uint64_t back_ns = soon(sim, prng, 100 * MS, 2 * SECOND);
 
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (node->state != SIM_RUNNING)
             continue;
         node_die(node, true);
-        node->restart_ns = back_ns + prng_below(&sim->prng, 2 * SECOND);
+        node->restart_ns = back_ns + prng_below(prng, 2 * SECOND);
     }
-    sim->faults_injected++;
+    return true;
 }
 
-static void crash_authority(struct sim *sim)
+static bool crash_authority(struct sim *sim, struct prng *prng)
 {
     if (sim->authority.state != SIM_RUNNING)
-        return;
+        return false;
     authority_die(sim);
-    sim->authority.restart_ns = soon(sim, 100 * MS, 6 * SECOND);
-    sim->faults_injected++;
+    sim->authority.restart_ns = soon(sim, prng, 100 * MS, 6 * SECOND);
+    return true;
 }
 
-static void worsen_net(struct sim *sim)
+static bool worsen_net(struct sim *sim, struct prng *prng)
 {
     struct net_sim_faults faults = quiet_net;
 
-    faults.jitter_ns = prng_below(&sim->prng, 5 * MS);
-    faults.slow_ppm = (uint32_t)prng_below(&sim->prng, 30000);
-    faults.slow_ns = prng_below(&sim->prng, 2 * SECOND);
-    faults.loss_ppm = (uint32_t)prng_below(&sim->prng, 15000);
-    faults.reset_ppm = (uint32_t)prng_below(&sim->prng, 15000);
+    faults.jitter_ns = prng_below(prng, 5 * MS);
+    faults.slow_ppm = (uint32_t)prng_below(prng, 30000);
+    faults.slow_ns = prng_below(prng, 2 * SECOND);
+    faults.loss_ppm = (uint32_t)prng_below(prng, 15000);
+    faults.reset_ppm = (uint32_t)prng_below(prng, 15000);
     faults.held_ppm = 500000;
     faults.silent_ppm = 300000;
     net_sim_set_faults(sim->world, &faults);
     sim_event(sim, "the network worsens");
-    sim->faults_injected++;
+    return true;
 }
 
-static void cut_link(struct sim *sim)
+static bool cut_link(struct sim *sim, struct prng *prng)
 {
-    unsigned from = (unsigned)prng_below(&sim->prng, SIM_NODES);
-    unsigned to = (unsigned)prng_below(&sim->prng, SIM_NODES);
+    unsigned from = (unsigned)prng_below(prng, SIM_NODES);
+    unsigned to = (unsigned)prng_below(prng, SIM_NODES);
     char from_name[16], to_name[16];
 
     if (from == to)
-        return;
+        return false;
     snprintf(from_name, sizeof from_name, "node%u", from);
     snprintf(to_name, sizeof to_name, "node%u", to);
     net_sim_cut(sim->world, from_name, to_name, true);
     sim_event(sim, "the link from node%u to node%u is cut", from, to);
-    sim->faults_injected++;
+    return true;
 }
 
-static void slow_host(struct sim *sim)
+static bool slow_host(struct sim *sim, struct prng *prng)
 {
-    struct sim_node *node = &sim->nodes[prng_below(&sim->prng, SIM_NODES)];
+    struct sim_node *node = any_node(sim, prng);
 
     if (node->state != SIM_RUNNING)
-        return;
-    net_sim_slow(sim->world, node->host.name, prng_below(&sim->prng, SECOND));
+        return false;
+    net_sim_slow(sim->world, node->host.name, prng_below(prng, SECOND));
     sim_event(sim, "node%u becomes slow", node->index);
-    sim->faults_injected++;
+    return true;
 }
 
 static void heal_net(struct sim *sim)
@@ -125,38 +131,81 @@ static void heal_net(struct sim *sim)
     sim_event(sim, "the network heals");
 }
 
-static void trouble_drive(struct sim *sim)
+static bool trouble_drive(struct sim *sim, struct prng *prng)
 {
     static const struct dev_sim_faults faults = {
         .read_error_ppm = 20000, .rot_read_ppm = 5000, .rot_rest_ppm = 3000};
     struct sim_node *node = &sim->nodes[0];
 
     if (node->state != SIM_RUNNING || !sim->rotting)
-        return;
+        return false;
     dev_sim_set_faults(node->dev, &faults);
     sim_event(sim, "the drive of node0 rots");
-    if (sim->authority.state == SIM_RUNNING && unclean(sim) == 0 && prng_chance(&sim->prng, 1, 2)) {
-        dev_sim_fail_nth(node->dev, 1 + prng_below(&sim->prng, 30), SHOAL_E_IO);
+    if (sim->authority.state == SIM_RUNNING && unclean(sim) == 0 && prng_chance(prng, 1, 2)) {
+        dev_sim_fail_nth(node->dev, 1 + prng_below(prng, 30), SHOAL_E_IO);
         sim_event(sim, "the drive of node0 is to fail soon");
     }
-    sim->faults_injected++;
+    return true;
+}
+
+/* Return: true when it happened. */
+typedef bool strike(struct sim *sim, struct prng *prng);
+
+static const struct {
+    strike *strike; /* NULL: chosen for the whole run */
+    unsigned weight;
+} kinds[SIM_FAULT_COUNT] = {
+    [SIM_FAULT_crash] = {crash_one, 4},     [SIM_FAULT_crash_all] = {crash_all, 1},
+    [SIM_FAULT_authority] = {crash_authority, 1}, [SIM_FAULT_cut] = {cut_link, 1},
+    [SIM_FAULT_net] = {worsen_net, 1},      [SIM_FAULT_slow] = {slow_host, 1},
+    [SIM_FAULT_drive] = {trouble_drive, 1}, [SIM_FAULT_tight] = {NULL, 0},
+};
+#define HEAL_WEIGHT 2u
+
+static bool may(const struct sim *sim, enum sim_fault fault)
+{
+    return (sim->options.without >> fault & 1) == 0 && sim->options.faults > 0;
+}
+
+void faults_choose(struct sim *sim)
+{
+    bool tight = prng_chance(&sim->fault_prng, 1, 4), rotting = prng_chance(&sim->fault_prng, 1, 3);
+
+    sim->tight = tight && may(sim, SIM_FAULT_tight);
+    sim->rotting = rotting && may(sim, SIM_FAULT_drive);
 }
 
 void faults_begin(struct sim *sim)
 {
-    sim->rotting = sim->options.faults && prng_chance(&sim->prng, 1, 3);
     net_sim_set_faults(sim->world, &quiet_net);
-    sim->next_fault_ns = sim->options.faults ? soon(sim, 200 * MS, 2 * SECOND) : UINT64_MAX;
+    sim->next_fault_ns = soon(sim, &sim->fault_prng, 200 * MS, 2 * SECOND);
 }
 
 void faults_tick(struct sim *sim)
 {
-    static void (*const faults[])(struct sim *) = {
-        crash_one, crash_one,  crash_one, crash_one, crash_all,     crash_authority,
-        cut_link,  worsen_net, slow_host, heal_net,  trouble_drive, heal_net};
+    unsigned weights = HEAL_WEIGHT, fault = 0;
+    struct prng prng;
 
-    faults[prng_below(&sim->prng, ARRAY_LEN(faults))](sim);
-    sim->next_fault_ns = soon(sim, 100 * MS, 4 * SECOND);
+    for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
+        weights += kinds[i].weight;
+    uint64_t draw = prng_below(&sim->fault_prng, weights);
+    prng_seed(&prng, prng_next(&sim->fault_prng));
+    sim->next_fault_ns = soon(sim, &sim->fault_prng, 100 * MS, 4 * SECOND);
+    while (fault < SIM_FAULT_COUNT && draw >= kinds[fault].weight)
+        draw -= kinds[fault++].weight;
+    if (fault == SIM_FAULT_COUNT)
+        heal_net(sim);
+    else if (may(sim, (enum sim_fault)fault) && sim->faults_injected < sim->options.faults)
+        sim->faults_injected += kinds[fault].strike(sim, &prng);
+}
+
+void faults_take_two(struct sim *sim)
+{
+    unsigned first = (unsigned)prng_below(&sim->fault_prng, SIM_NODES);
+    unsigned second = (first + 1 + (unsigned)prng_below(&sim->fault_prng, SIM_NODES - 1)) % SIM_NODES;
+
+    node_die(&sim->nodes[first], true);
+    node_die(&sim->nodes[second], false);
 }
 
 /*
@@ -189,6 +238,6 @@ void faults_end(struct sim *sim)
         if (node->state == SIM_RUNNING)
             dev_sim_set_faults(node->dev, &none);
         if (node->state == SIM_GONE || node->state == SIM_DYING)
-            node->restart_ns = MIN(node->restart_ns, soon(sim, 0, 2 * SECOND));
+            node->restart_ns = MIN(node->restart_ns, soon(sim, &sim->fault_prng, 0, 2 * SECOND));
     }
 }

@@ -5,11 +5,12 @@
 #include "base/check.h"
 #include "sim.h"
 
-void host_create(struct sim *sim, struct sim_host *host, const char *name, enum net_role role)
+void host_create(struct sim *sim, struct sim_host *host, const char *name, enum net_role role,
+                 uint64_t boot)
 {
     struct net_identity identity = {.role = role, .cluster = "sim"};
     const struct reactor_config config = {
-        .name = name, .clock = &sim->clock, .seed = prng_next(&sim->prng) | 1, .cpu = -1};
+        .name = name, .clock = &sim->clock, .seed = sim_seed(sim, name, boot), .cpu = -1};
 
     snprintf(host->name, sizeof host->name, "%s", name);
     snprintf(identity.name, sizeof identity.name, "%s", name);

@@ -1,68 +1,161 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sim [--seed S] [--seeds N] [--operations N] [--no-faults] [--verbose]
- *
- * Runs N simulations from seed S on; ends with status 1 and the command that repeats the run at the
- * first seed that goes wrong. Each seed of `seeds.txt`, which lists those that once found a bug, runs
- * first when --regressions FILE is given.
+ * The simulator's command: runs of many seeds, side by side, and what becomes of the first that goes
+ * wrong. scripts/sim builds and calls it.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "base/macros.h"
+#include "base/options.h"
+#include "runner.h"
+#include "shrink.h"
 #include "sim.h"
 
-struct totals {
-    uint64_t seeds, answered, unanswered, faults, virtual_ns;
+struct arguments {
+    uint64_t seed, seeds, duration_ns, operations, faults, keys, workers, jobs, faults_least;
+    char *without, *planted, *regressions;
+    bool shrink, verbose, list;
 };
 
-static bool run_seed(struct sim_options options, uint64_t seed, struct totals *totals,
-                     uint64_t *digest)
-{
-    struct sim *sim = calloc(1, sizeof *sim);
+#define ARGUMENT(name, type, by_default, least, most, letter, value, help)                         \
+    {{#name, type, offsetof(struct arguments, name), by_default, least, most, NULL, help}, letter, \
+     value}
 
-    if (sim == NULL)
-        abort();
-    options.seed = seed;
-    bool right = sim_run(sim, &options);
-    *digest = sim->digest;
-    totals->seeds++;
-    totals->answered += sim->answered;
-    totals->unanswered += sim->unanswered;
-    totals->faults += sim->faults_injected;
-    totals->virtual_ns += sim->now_ns;
-    if (!right)
-        printf("seed %" PRIu64 ": %s\n  repeat with: sim --seed %" PRIu64
-               " --operations %u%s --verbose\n",
-               seed, sim->wrong, seed, options.operations, options.faults ? "" : " --no-faults");
-    free(sim);
-    return right;
+static const struct option_spec option_table[] = {
+    ARGUMENT(seed, VALUE_U64, "1", 0, 0, 's', "S", "The first seed."),
+    ARGUMENT(seeds, VALUE_U64, "1", 0, 0, 'n', "N", "How many; one after the other from S on."),
+    {{"minutes", VALUE_U64, offsetof(struct arguments, duration_ns), "0", 0, 100000, NULL,
+      "As many seeds as so many minutes allow."}, 'm', "M"},
+    ARGUMENT(operations, VALUE_U64, "600", 1, 2000, 'o', "N", "Of the clients, in each run."),
+    ARGUMENT(faults, VALUE_U64, "4294967295", 0, SIM_FAULTS_ALL, 0, "N", "No more than so many."),
+    ARGUMENT(keys, VALUE_U64, "24", 1, SIM_KEYS, 0, "N", "Of each pool."),
+    ARGUMENT(workers, VALUE_U64, "3", 1, SIM_CLIENT_FIBERS, 0, "N",
+             "Operations of one client at once."),
+    ARGUMENT(without, VALUE_STRING, "", 0, 0, 0, "KIND,...",
+             "Faults that are not to happen; --list names them."),
+    ARGUMENT(planted, VALUE_STRING, "none", 0, 0, 0, "BUG",
+             "With a bug on purpose, in a build with -Dplanted=true; --list names them."),
+    ARGUMENT(regressions, VALUE_STRING, NULL, 0, 0, 0, "FILE",
+             "First the seeds of this file, which once found something."),
+    ARGUMENT(jobs, VALUE_U64, "0", 0, 64, 'j', "N", "Runs at once; 0: one for each core."),
+    ARGUMENT(shrink, VALUE_BOOL, NULL, 0, 0, 0, NULL, "Look for a shorter run that fails too."),
+    ARGUMENT(verbose, VALUE_BOOL, NULL, 0, 0, 'v', NULL,
+             "Print everything that happens; one run after the other."),
+    ARGUMENT(list, VALUE_BOOL, NULL, 0, 0, 0, NULL, "Name the faults and the bugs, and end."),
+};
+
+static const struct options_command command = {
+    .name = "sim", .arguments = "",
+    .summary = "Run whole clusters on virtual time, each from one seed, and try to break them.",
+    .example = "scripts/sim --seed 1 --seeds 1000\n"
+               "scripts/sim --seed 12345 --verbose\n"
+               "scripts/sim --seed 12345 --shrink\n"
+               "scripts/sim --seed 1000000 --minutes 60",
+    .options = option_table, .option_count = ARRAY_LEN(option_table),
+};
+
+struct series {
+    const struct arguments *arguments;
+    struct sim_options options;
+    FILE *regressions;
+    uint64_t begun, until_s;
+    uint64_t runs, answered, unanswered, faults, least_operations, least_faults, virtual_ns;
+    struct outcome failure;
+    bool failed;
+    uint64_t first_digest; /* the first seed is run twice */
+    bool first_known;
+    time_t shown;
+};
+
+static uint64_t real_s(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec;
 }
 
-static bool run_regressions(const char *path, struct sim_options options, struct totals *totals)
+static bool next_regression(struct series *series, struct sim_options *options)
 {
-    char line[128];
-    uint64_t digest;
-    bool right = true;
-    FILE *file = fopen(path, "r");
+    char line[256];
 
-    if (file == NULL) {
-        fprintf(stderr, "sim: cannot open %s\n", path);
+    while (series->regressions != NULL && fgets(line, sizeof line, series->regressions) != NULL)
+        if (line[0] != '#' && sscanf(line, "%" SCNu64, &options->seed) == 1)
+            return true;
+    return false;
+}
+
+static bool next_run(void *ctx, struct sim_options *options)
+{
+    struct series *series = ctx;
+    const struct arguments *arguments = series->arguments;
+
+    *options = series->options;
+    if (next_regression(series, options))
+        return true;
+    uint64_t at = series->begun;
+    /* One seed is one run: the first of a series is run twice. */
+    if (arguments->seeds > 1 && at > 0)
+        at--;
+    if (arguments->duration_ns > 0 ? real_s() >= series->until_s : at >= arguments->seeds)
         return false;
+    series->begun++;
+    options->seed = arguments->seed + at;
+    return true;
+}
+
+static void show_progress(struct series *series)
+{
+    time_t now = time(NULL);
+
+    if (!isatty(STDERR_FILENO) || now == series->shown)
+        return;
+    series->shown = now;
+    fprintf(stderr, "\r%" PRIu64 " runs, %" PRIu64 " faults, %.1f simulated hours ", series->runs,
+            series->faults, (double)series->virtual_ns / 3.6e12);
+}
+
+static bool run_ended(void *ctx, const struct outcome *outcome)
+{
+    struct series *series = ctx;
+
+    series->runs++;
+    series->answered += outcome->answered;
+    series->unanswered += outcome->unanswered;
+    series->faults += outcome->faults;
+    series->virtual_ns += outcome->virtual_ns;
+    series->least_operations =
+        MIN(series->least_operations, outcome->answered + outcome->unanswered);
+    series->least_faults = MIN(series->least_faults, outcome->faults);
+    show_progress(series);
+    series->failure = *outcome;
+    series->failed = !outcome->right;
+    if (outcome->right && outcome->options.seed == series->arguments->seed) {
+        series->failed = series->first_known && outcome->digest != series->first_digest;
+        if (series->failed)
+            snprintf(series->failure.wrong, sizeof series->failure.wrong,
+                     "one seed gave two different runs");
+        series->first_known = true;
+        series->first_digest = outcome->digest;
     }
-    while (right && fgets(line, sizeof line, file) != NULL) {
-        struct sim_options once = options;
-        uint64_t seed;
-        if (line[0] == '#' || sscanf(line, "%" SCNu64 " %u", &seed, &once.operations) < 1)
-            continue;
-        right = run_seed(once, seed, totals, &digest);
-    }
-    fclose(file);
-    return right;
+    return !series->failed;
+}
+
+static void print_failure(const struct outcome *failure)
+{
+    char options[512];
+
+    sim_options_print(&failure->options, options, sizeof options);
+    printf("seed %" PRIu64 ": %s\n", failure->options.seed, failure->wrong);
+    if (failure->said[0] != '\0')
+        printf("%s", failure->said);
+    printf("  repeat with: scripts/sim %s --verbose\n", options);
 }
 
 static void discard(void *arg, enum log_level level, const char *line)
@@ -70,55 +163,99 @@ static void discard(void *arg, enum log_level level, const char *line)
     (void)arg, (void)level, (void)line;
 }
 
+static void list_names(void)
+{
+    printf("faults:");
+    for (unsigned i = 0; i < SIM_FAULT_COUNT; i++)
+        printf(" %s", sim_fault_name((enum sim_fault)i));
+    printf("\nbugs on purpose:\n");
+    for (unsigned i = 1; i < PLANTED_COUNT; i++)
+        printf("  %-22s %s\n", planted_name((enum planted)i), planted_what((enum planted)i));
+}
+
+static void run_all(struct series *series, unsigned jobs)
+{
+    const struct runner_work work = {next_run, run_ended, series};
+    struct sim_options options;
+
+    if (!series->options.verbose) {
+        runner_run(&work, jobs);
+        return;
+    }
+    while (!series->failed && next_run(series, &options)) {
+        runner_run_here(&options, &series->failure);
+        run_ended(series, &series->failure);
+    }
+}
+
+static int run(const struct arguments *arguments, struct series *series)
+{
+    unsigned jobs = (unsigned)arguments->jobs;
+    uint64_t began_s = real_s();
+
+    if (jobs == 0)
+        jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    series->until_s = began_s + arguments->duration_ns * 60;
+    run_all(series, jobs);
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r%70s\r", "");
+    if (series->failed)
+        print_failure(&series->failure);
+    if (series->failed && arguments->shrink) {
+        shrink(&series->failure, jobs, true);
+        print_failure(&series->failure);
+    }
+    printf("%" PRIu64 " runs, %" PRIu64 " operations answered, %" PRIu64
+           " without answer, %" PRIu64 " faults, %.1f simulated hours in %" PRIu64 " s; "
+           "each run had at least %" PRIu64 " operations and %" PRIu64 " faults\n",
+           series->runs, series->answered, series->unanswered, series->faults,
+           (double)series->virtual_ns / 3.6e12, real_s() - began_s, series->least_operations,
+           series->least_faults);
+    return series->failed ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option words[] = {
-        {"seed", required_argument, NULL, 's'},       {"seeds", required_argument, NULL, 'n'},
-        {"operations", required_argument, NULL, 'o'}, {"no-faults", no_argument, NULL, 'f'},
-        {"verbose", no_argument, NULL, 'v'},          {"regressions", required_argument, NULL, 'r'},
-        {NULL, 0, NULL, 0}};
-    struct sim_options options = {.operations = 500, .faults = true};
-    struct totals totals = {0};
-    const char *regressions = NULL;
-    uint64_t seed = 1, seeds = 1;
-    int word;
+    struct arguments arguments;
+    struct options_arguments positional;
+    struct series series = {.arguments = &arguments, .least_operations = UINT64_MAX,
+                            .least_faults = UINT64_MAX};
+    enum options_result parsed =
+        options_parse(&command, argc, argv, &arguments, &positional);
 
-    while ((word = getopt_long(argc, argv, "", words, NULL)) != -1) {
-        switch (word) {
-        case 's': seed = strtoull(optarg, NULL, 0); break;
-        case 'n': seeds = strtoull(optarg, NULL, 0); break;
-        case 'o': options.operations = (unsigned)strtoul(optarg, NULL, 0); break;
-        case 'f': options.faults = false; break;
-        case 'v': options.verbose = true; break;
-        case 'r': regressions = optarg; break;
-        default:
-            fprintf(stderr, "usage: sim [--seed S] [--seeds N] [--operations N] [--no-faults] "
-                            "[--regressions FILE] [--verbose]\n");
-            return 2;
-        }
+    if (parsed != OPTIONS_RUN)
+        return parsed == OPTIONS_DONE ? 0 : 2;
+    if (arguments.list) {
+        list_names();
+        return 0;
     }
-    if (!options.verbose)
+    series.options = (struct sim_options){
+        .operations = arguments.operations, .faults = arguments.faults, .keys = arguments.keys,
+        .workers = arguments.workers, .verbose = arguments.verbose,
+        .planted = planted_find(arguments.planted)};
+    if (!sim_faults_parse(arguments.without, &series.options.without) ||
+        series.options.planted == PLANTED_COUNT) {
+        (void)options_usage_error(&command, "--list names the faults and the bugs that there are");
+        return 2;
+    }
+    if (!planted_plant(series.options.planted)) {
+        fprintf(stderr, "sim: this build has no bugs on purpose; configure one with "
+                        "-Dplanted=true\n");
+        return 2;
+    }
+    if (arguments.regressions != NULL &&
+        (series.regressions = fopen(arguments.regressions, "r")) == NULL) {
+        fprintf(stderr, "sim: cannot open %s\n", arguments.regressions);
+        return 1;
+    }
+    if (!arguments.verbose)
         log_set_sink(discard, NULL);
     else
         log_set_level(LOG_LEVEL_DEBUG);
     setvbuf(stdout, NULL, _IOLBF, 0); /* in step with the log, also when a check fails */
-    bool right = regressions == NULL || run_regressions(regressions, options, &totals);
-    clock_t began = clock();
-    for (uint64_t i = 0; right && i < seeds; i++) {
-        uint64_t first, second;
-        right = run_seed(options, seed + i, &totals, &first);
-        /* One seed is one run: the first of a series is run twice. */
-        if (right && i == 0 && !options.verbose) {
-            right = run_seed(options, seed, &totals, &second);
-            if (first != second) {
-                printf("seed %" PRIu64 " gave two different runs\n", seed);
-                right = false;
-            }
-        }
-    }
-    printf("%" PRIu64 " seeds, %" PRIu64 " operations answered, %" PRIu64 " without answer, %" PRIu64
-           " faults, %.1f simulated hours in %.0f s\n",
-           totals.seeds, totals.answered, totals.unanswered, totals.faults,
-           (double)totals.virtual_ns / 3.6e12, (double)(clock() - began) / CLOCKS_PER_SEC);
-    return right ? 0 : 1;
+    int status = run(&arguments, &series);
+    if (series.regressions != NULL)
+        fclose(series.regressions);
+    options_free(&command, &arguments);
+    return status;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "sim.h"
 
@@ -19,6 +20,13 @@ static uint64_t sim_wall_s(void *ctx)
     return 1700000000u + ((struct sim *)ctx)->now_ns / SECOND;
 }
 
+uint64_t sim_seed(const struct sim *sim, const char *part, uint64_t number)
+{
+    uint64_t seed = hash64(part, strlen(part), sim->options.seed ^ number * 0x9e3779b97f4a7c15u);
+
+    return seed == 0 ? 1 : seed; /* some take 0 for "choose one" */
+}
+
 void sim_begin(struct sim *sim, const struct sim_options *options)
 {
     memset(sim, 0, sizeof *sim);
@@ -26,11 +34,11 @@ void sim_begin(struct sim *sim, const struct sim_options *options)
     sim->now_ns = SECOND;
     sim->next_value = 1;
     sim->next_fault_ns = UINT64_MAX;
-    prng_seed(&sim->prng, options->seed);
-    sim->tight = options->faults && prng_chance(&sim->prng, 1, 4);
+    prng_seed(&sim->fault_prng, sim_seed(sim, "faults", 0));
+    faults_choose(sim);
     sim->clock = (struct reactor_clock){sim_now_ns, sim_wall_s, sim};
     log_set_time_source(sim_now_ns, sim);
-    CHECK(net_sim_world_create(&sim->clock, prng_next(&sim->prng), NULL, &sim->world) == 0);
+    CHECK(net_sim_world_create(&sim->clock, sim_seed(sim, "net", 0), NULL, &sim->world) == 0);
     authority_boot(sim);
     for (unsigned i = 0; i < SIM_NODES; i++) {
         sim->nodes[i].sim = sim;
@@ -48,17 +56,6 @@ void sim_end(struct sim *sim)
     cluster_destroy(sim);
     net_sim_world_destroy(sim->world);
     log_set_time_source(NULL, NULL);
-}
-
-/* Everything must be readable with any two nodes gone; two are tried. */
-static void read_with_two_gone(struct sim *sim)
-{
-    unsigned first = (unsigned)prng_below(&sim->prng, SIM_NODES);
-    unsigned second = (first + 1 + (unsigned)prng_below(&sim->prng, SIM_NODES - 1)) % SIM_NODES;
-
-    node_die(&sim->nodes[first], true);
-    node_die(&sim->nodes[second], false);
-    clients_read_all(sim);
 }
 
 /* Who is in the way, for the person who looks. */
@@ -86,7 +83,7 @@ static void say_unsettled(struct sim *sim)
 
 static void check_history(struct sim *sim)
 {
-    for (unsigned key = 0; key < SIM_KEYS; key++) {
+    for (unsigned key = 0; key < sim->options.keys; key++) {
         if (history_explains(&sim->history, key))
             continue;
         sim_complain(sim, "no order of the operations on key %u explains the answers", key);
@@ -113,8 +110,10 @@ bool sim_run(struct sim *sim, const struct sim_options *options)
     }
     if (sim->wrong[0] == '\0')
         clients_read_all(sim);
-    if (sim->wrong[0] == '\0')
-        read_with_two_gone(sim);
+    if (sim->wrong[0] == '\0') {
+        faults_take_two(sim);
+        clients_read_all(sim);
+    }
     if (sim->wrong[0] == '\0')
         check_history(sim);
     sim_event(sim, "end: %s", sim->wrong[0] == '\0' ? "nothing wrong" : sim->wrong);

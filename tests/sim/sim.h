@@ -34,24 +34,18 @@
 #include "history.h"
 #include "net/net.h"
 #include "node/node.h"
+#include "options.h"
 
 #define SIM_NODES 6u
 #define SIM_TIGHT_NODE 1u
 #define SIM_CLIENTS 3u
 #define SIM_CLIENT_FIBERS 3u
-#define SIM_KEYS 24u
+#define SIM_FAULTS_LEAST UINT64_C(6)
 #define SIM_DEVICE_BYTES (24u << 20)
 #define SIM_STRIPE_BYTES (64u << 10)
 #define SIM_BLOB_MAX (5u * SIM_STRIPE_BYTES)
 #define MS 1000000ull
 #define SECOND 1000000000ull
-
-struct sim_options {
-    uint64_t seed;
-    unsigned operations;
-    bool faults;
-    bool verbose;
-};
 
 /* A reactor, its network and its fibers. */
 struct sim_host {
@@ -77,6 +71,7 @@ struct sim_node {
     struct node *node;
     void *map; /* what node_store keeps */
     size_t map_len;
+    uint64_t boots;
     bool formatted;
     bool new_drive;      /* it returns with an empty one */
     bool stopped;        /* node_stop() has returned */
@@ -90,6 +85,7 @@ struct sim_authority {
     struct sim *sim;
     struct sim_host host;
     enum sim_node_state state;
+    uint64_t boots;
     struct authority *authority;
     void *map;
     size_t map_len;
@@ -107,7 +103,7 @@ struct sim_client {
 
 struct sim {
     struct sim_options options;
-    struct prng prng;
+    struct prng fault_prng;
     uint64_t now_ns;
     struct reactor_clock clock;
     struct net_sim_world *world;
@@ -118,9 +114,9 @@ struct sim {
     struct blob_version versions[HISTORY_KEYS_MAX]; /* the last one that a client saw of a key, */
     uint32_t version_values[HISTORY_KEYS_MAX];      /* and which value that was */
     uint32_t next_value;
-    unsigned operations_left;
+    uint64_t operations_left, operations_beyond;
     uint64_t digest; /* of everything that happened, to compare two runs of one seed */
-    unsigned faults_injected, answered, unanswered;
+    uint64_t faults_injected, answered, unanswered;
     uint64_t next_fault_ns;
     bool tight;   /* this run's SIM_TIGHT_NODE is soon full, and never lost */
     bool rotting; /* this run damages the drive of node 0 */
@@ -134,8 +130,15 @@ void sim_complain(struct sim *sim, const char *format, ...) __attribute__((forma
 /* An event of the run: into the digest, and printed when verbose. */
 void sim_event(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/*
+ * Every part of the simulation draws from a stream of its own, so that a run with fewer operations or
+ * faults begins as the one with more did. @number: of the times that a host was started, say.
+ */
+uint64_t sim_seed(const struct sim *sim, const char *part, uint64_t number);
+
 /* ---- hosts.c ---- */
-void host_create(struct sim *sim, struct sim_host *host, const char *name, enum net_role role);
+void host_create(struct sim *sim, struct sim_host *host, const char *name, enum net_role role,
+                 uint64_t boot);
 void host_destroy(struct sim_host *host);
 
 /* ---- cluster.c ---- */
@@ -158,15 +161,18 @@ bool sim_until(struct sim *sim, bool (*done)(struct sim *sim), uint64_t limit_ns
 /* ---- workload.c ---- */
 void clients_create(struct sim *sim);
 void clients_destroy(struct sim *sim);
-void clients_start(struct sim *sim, unsigned operations);
+void clients_start(struct sim *sim, uint64_t operations);
 bool clients_are_idle(struct sim *sim);
 /* Every key once more, by one client. */
 void clients_read_all(struct sim *sim);
 
 /* ---- faults.c ---- */
+void faults_choose(struct sim *sim); /* what this run may be hit by; before anything starts */
 void faults_begin(struct sim *sim);
 void faults_tick(struct sim *sim);
 void faults_end(struct sim *sim); /* all heal, all return */
+/* At the end of a run: everything must be readable with any two nodes gone; two are tried. */
+void faults_take_two(struct sim *sim);
 
 /* A cluster that starts, without clients. */
 void sim_begin(struct sim *sim, const struct sim_options *options);

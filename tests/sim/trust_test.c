@@ -55,7 +55,7 @@ static void with_liar(const char *name, enum net_role role, void (*what)(void))
     sim_begin(sim, &(struct sim_options){.seed = 7});
     CHECK(sim_until(sim, cluster_is_settled, sim->now_ns + 60 * SECOND));
     liar = &sim->clients[0].host;
-    host_create(sim, liar, name, role);
+    host_create(sim, liar, name, role, 1);
     story = what;
     unexpected = 0;
     run(tell, NULL, liar);

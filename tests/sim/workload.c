@@ -77,6 +77,7 @@ static uint32_t value_of(struct sim *sim, unsigned key, const uint8_t *bytes, si
 struct worker {
     struct sim_client *client;
     unsigned number;
+    struct prng prng;
     uint8_t *bytes; /* SIM_BLOB_MAX */
     char name[32];
     struct blob_version version;
@@ -207,8 +208,8 @@ static void do_get_range(struct worker *worker, unsigned key)
     struct sim *sim = worker->client->sim;
     struct client_info info = {0};
     struct client_blob blob = blob_of(worker, key);
-    uint32_t offset = (uint32_t)prng_below(&sim->prng, SIM_STRIPE_BYTES);
-    const struct iovec iov = {worker->bytes, 1 + prng_below(&sim->prng, SIM_STRIPE_BYTES)};
+    uint32_t offset = (uint32_t)prng_below(&worker->prng, SIM_STRIPE_BYTES);
+    const struct iovec iov = {worker->bytes, 1 + prng_below(&worker->prng, SIM_STRIPE_BYTES)};
 
     int error = client_get(worker->client->client, &blob, offset, &iov, 1, false, &info);
     if (error != 0 || info.bytes == 0)
@@ -260,14 +261,14 @@ static void do_exists(struct worker *worker, unsigned key, struct operation *ope
 static void do_cache(struct worker *worker)
 {
     struct sim *sim = worker->client->sim;
-    unsigned key = SIM_KEYS + (unsigned)prng_below(&sim->prng, SIM_KEYS);
+    unsigned key = SIM_KEYS + (unsigned)prng_below(&worker->prng, sim->options.keys);
     struct client_blob blob = blob_of(worker, key);
     struct client_info info = {0};
     struct client_put_result result;
     int error;
 
     blob.pool = "cache";
-    if (prng_chance(&sim->prng, 1, 2)) {
+    if (prng_chance(&worker->prng, 1, 2)) {
         uint32_t value = sim->next_value++, len = value_len(key, value);
         value_fill(worker->bytes, len, key, value);
         const struct iovec iov = {worker->bytes, len};
@@ -286,9 +287,9 @@ static void do_cache(struct worker *worker)
               shoal_error_name(error));
 }
 
-static enum operation_kind random_kind(struct sim *sim, unsigned key)
+static enum operation_kind random_kind(struct worker *worker, unsigned key)
 {
-    switch (prng_below(&sim->prng, 20)) {
+    switch (prng_below(&worker->prng, 20)) {
     case 0:
     case 1:
     case 2:
@@ -301,7 +302,7 @@ static enum operation_kind random_kind(struct sim *sim, unsigned key)
         return OPERATION_PUT_ABSENT;
     case 8:
     case 9:
-        return sim->version_values[key] != 0 ? OPERATION_PUT_IF : OPERATION_PUT;
+        return worker->client->sim->version_values[key] != 0 ? OPERATION_PUT_IF : OPERATION_PUT;
     case 10:
     case 11:
         return OPERATION_REMOVE;
@@ -344,21 +345,32 @@ static void run_operation(struct worker *worker, unsigned key, enum operation_ki
 
 /* ---- workers ---- */
 
+/* A run that was short of faults goes on, within reason. */
+static bool may_go_on(struct sim *sim)
+{
+    bool wanting = sim->faults_injected < MIN(SIM_FAULTS_LEAST, sim->options.faults) &&
+                   sim->operations_beyond < SIM_OPERATIONS && !sim->ending;
+
+    if (sim->operations_left == 0 && wanting)
+        sim->operations_beyond++;
+    return sim->operations_left > 0 || wanting;
+}
+
 static void worker_fiber(void *arg)
 {
     struct worker *worker = arg;
     struct sim *sim = worker->client->sim;
 
-    while (sim->operations_left > 0 && sim->wrong[0] == '\0') {
-        sim->operations_left--;
-        unsigned key = (unsigned)prng_below(&sim->prng, SIM_KEYS);
-        if (prng_chance(&sim->prng, 1, 8))
+    while (may_go_on(sim) && sim->wrong[0] == '\0') {
+        sim->operations_left -= sim->operations_left > 0;
+        unsigned key = (unsigned)prng_below(&worker->prng, sim->options.keys);
+        if (prng_chance(&worker->prng, 1, 8))
             do_cache(worker);
-        else if (prng_chance(&sim->prng, 1, 16))
+        else if (prng_chance(&worker->prng, 1, 16))
             do_get_range(worker, key);
         else
-            run_operation(worker, key, random_kind(sim, key));
-        fiber_sleep(prng_below(&sim->prng, 400 * MS));
+            run_operation(worker, key, random_kind(worker, key));
+        fiber_sleep(prng_below(&worker->prng, 400 * MS));
     }
     worker->client->busy--;
     free(worker->bytes);
@@ -370,7 +382,7 @@ static void read_all_fiber(void *arg)
     struct worker *worker = arg;
     struct sim *sim = worker->client->sim;
 
-    for (unsigned key = 0; key < SIM_KEYS && sim->wrong[0] == '\0' && !sim->ending; key++) {
+    for (unsigned key = 0; key < sim->options.keys && sim->wrong[0] == '\0' && !sim->ending; key++) {
         struct operation *operation = history_call_last(&sim->history, key, 90);
         CHECK(operation != NULL);
         do_get(worker, key, operation);
@@ -390,6 +402,7 @@ static void spawn(struct sim_client *client, unsigned number, void (*run)(void *
     CHECK(worker != NULL);
     worker->client = client;
     worker->number = number;
+    prng_seed(&worker->prng, sim_seed(client->sim, "worker", client->index << 8 | number));
     worker->bytes = malloc(SIM_BLOB_MAX);
     CHECK(worker->bytes != NULL);
     client->busy++;
@@ -413,7 +426,7 @@ void clients_create(struct sim *sim)
         client->sim = sim;
         client->index = i;
         snprintf(name, sizeof name, "client%u", i);
-        host_create(sim, &client->host, name, NET_ROLE_CLIENT);
+        host_create(sim, &client->host, name, NET_ROLE_CLIENT, 1);
         CHECK(client_create(client->host.reactor, client->host.net, &config, &client->client) == 0);
     }
 }
@@ -449,11 +462,11 @@ void clients_destroy(struct sim *sim)
     }
 }
 
-void clients_start(struct sim *sim, unsigned operations)
+void clients_start(struct sim *sim, uint64_t operations)
 {
     sim->operations_left = operations;
     for (unsigned i = 0; i < SIM_CLIENTS; i++)
-        for (unsigned fiber = 0; fiber < SIM_CLIENT_FIBERS; fiber++)
+        for (unsigned fiber = 0; fiber < sim->options.workers; fiber++)
             spawn(&sim->clients[i], fiber, worker_fiber);
 }
 
