@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "client/client_private.h"
 
 #define PARTS_MAX (2 * BLOB_SET_MAX)
@@ -124,7 +125,10 @@ static void part_run(struct task *task)
 
 static bool usable(const struct attempt *attempt, unsigned position)
 {
-    return position < attempt->set.width && (attempt->set.present >> position & 1) != 0;
+    uint32_t readable = attempt->set.present;
+    if (PLANTED(answering_learner))
+        readable |= attempt->set.learners;
+    return position < attempt->set.width && (readable >> position & 1) != 0;
 }
 
 static struct part *part_new(struct attempt *attempt, unsigned position, uint32_t offset,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/planted.h"
 #include "engine/internal.h"
 #include "shoal/error.h"
 
@@ -76,7 +77,7 @@ static int read_checked(struct engine *engine, const struct blob_id *id,
         !read_header_matches(engine, header, id, target))
         return SHOAL_E_CORRUPT;
     const uint8_t *units = shape.shared ? buffer + header->header_bytes : buffer + header_bytes;
-    for (uint32_t i = first_unit; i < end_unit; i++)
+    for (uint32_t i = first_unit; i < end_unit && !PLANTED(trusted_checksum); i++)
         if (extent_unit_check(header, i, units + (size_t)(i - first_unit) * ENGINE_UNIT_BYTES) != 0)
             return SHOAL_E_CORRUPT;
     *data = units + (offset - (size_t)first_unit * ENGINE_UNIT_BYTES);

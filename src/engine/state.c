@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
+#include "base/planted.h"
 #include "engine/internal.h"
 #include "shoal/error.h"
 
@@ -19,7 +20,7 @@ void state_free_extent(struct engine *engine, uint32_t pool, uint64_t block, uin
     if (block == 0 || !engine->allocating)
         return;
     state_charge(engine, pool, block, false);
-    if (engine_broken(engine, ENGINE_RULE_QUARANTINE))
+    if (engine_broken(engine, ENGINE_RULE_QUARANTINE) || PLANTED(reused_extent))
         alloc_give(&engine->alloc, block);
     else
         quarantine_add(&engine->quarantine, block, seq);

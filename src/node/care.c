@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -90,8 +91,11 @@ static int collect_tombstone(struct target *t, const struct blob_id *id,
     int error = target_primary_check(t, id);
     if (error != 0)
         return error;
-    if (!node_members_of(t->node, id, &set) || !set.writable || set.learners != 0)
+    if (!node_members_of(t->node, id, &set) || !set.writable ||
+        (set.learners != 0 && !PLANTED(early_collection)))
         return SHOAL_E_UNAVAILABLE;
+    if (PLANTED(early_collection))
+        return drop_everywhere(t, &set, id, version, &low);
     /* A delayed prepare of something older must find itself refused (R14). */
     if (blob_version_compare(&low, version) <= 0)
         return SHOAL_E_BUSY;
@@ -133,7 +137,7 @@ static bool is_old_enough(const struct target *t, const struct blob_version *ver
 
 static void care_tombstone(struct target *t, const struct engine_entry *entry)
 {
-    if (!is_old_enough(t, &entry->version))
+    if (!is_old_enough(t, &entry->version) && !PLANTED(early_collection))
         return;
     struct object *object = object_try_lock(t, &entry->id);
     if (object == NULL)

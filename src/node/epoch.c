@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -140,6 +141,8 @@ static uint8_t slot_flags(const struct target *t, const struct cluster_map *old,
         /* R6: an epoch that was skipped could have had another primary. */
         if (same && t->node->map->epoch == old->epoch + 1)
             flags |= before & SLOT_SETTLED;
+        if (PLANTED(skip_settling))
+            flags |= SLOT_SETTLED;
     }
     /* R29a: what was learned is no proof under another epoch, so SLOT_LEARNED goes. */
     return flags;

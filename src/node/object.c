@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -97,8 +98,8 @@ struct blob_version object_take_version(struct object *object)
 {
     struct target *t = object->target;
     object->version = (struct blob_version){
-        .epoch = t->node->map->epoch,
-        .incarnation = t->node->incarnation,
+        .epoch = PLANTED(reused_version) ? 1 : t->node->map->epoch,
+        .incarnation = PLANTED(reused_version) ? 1 : t->node->incarnation,
         .counter = ++t->counter,
     };
     CHECK(!object->undecided);
@@ -168,7 +169,7 @@ bool objects_older_in_slot(const struct target *t, uint32_t pool, uint32_t parti
     list_for_each(&t->versioned, struct object, node, object) {
         bool in_slot = (object->id.pool & ~BLOB_POOL_UPLOADS) == pool &&
                        node_partition(t->node, &object->id) == partition;
-        if (in_slot && !blob_version_is_none(&object->version) && object->version.epoch < epoch)
+        if (in_slot && !PLANTED(forgotten_write) && !blob_version_is_none(&object->version) && object->version.epoch < epoch)
             return true;
     }
     return false;

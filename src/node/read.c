@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -82,7 +83,8 @@ static int find_committed(struct target *t, const struct blob_id *id, struct eng
 {
     struct engine_entry committed = {0}, prepared = {0};
     (void)engine_find(t->engine, id, &committed, &prepared);
-    if (!blob_version_is_none(&prepared.version) || member_find_aborted(t, id) != NULL)
+    if ((!blob_version_is_none(&prepared.version) && !PLANTED(older_beside_prepared)) ||
+        member_find_aborted(t, id) != NULL)
         return SHOAL_E_PREPARED;
     *out = committed;
     if (blob_version_is_none(&committed.version) || committed.form == BLOB_TOMBSTONE)
@@ -100,7 +102,8 @@ static int reader_check(struct request *r, const struct blob_id *id, bool *alone
     if (!node_members_of(r->node, id, &set))
         return SHOAL_E_NO_POOL;
     int position = members_position(&set, r->target->id);
-    if (position < 0 || (set.clean >> position & 1) == 0)
+    uint16_t readable = PLANTED(answering_learner) ? set.taking : set.clean;
+    if (position < 0 || (readable >> position & 1) == 0)
         return SHOAL_E_NOT_SERVING;
     *alone = set.width == 1 && r->target->lost;
     return 0;

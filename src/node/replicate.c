@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -190,6 +191,16 @@ static int judge_round(struct round *round, uint16_t missing, uint16_t *durable)
     return refusal != 0 ? refusal : pending;
 }
 
+/* True once the write may be acknowledged under the map as it is now (R12, R17). */
+static bool may_commit(const struct node *node, const struct round *round, uint16_t durable,
+                       int error)
+{
+    if (PLANTED(early_ack) && error == SHOAL_E_BUSY &&
+        __builtin_popcount((unsigned)(round->set.taking & ~durable)) == 1)
+        return true;
+    return error == 0 && (node->map->epoch == round->set.epoch || PLANTED(forgotten_write));
+}
+
 static int refuse(struct replica_op *op, int refusal, bool *unlocked)
 {
     struct node *node = op->target->node;
@@ -238,7 +249,7 @@ int replicate(struct replica_op *op, bool *unlocked)
         if (op->object->lost)
             continue;
         error = judge_round(&round, missing, &durable);
-        if (error == 0 && node->map->epoch == round.set.epoch) {
+        if (may_commit(node, &round, durable, error)) {
             commit(op, &round.set);
             return 0;
         }

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -212,6 +213,8 @@ int request_epoch_check(struct request *r)
     struct node *node = r->node;
     if (node->map == NULL)
         return SHOAL_E_NOT_SERVING;
+    if (PLANTED(old_epoch))
+        return r->target != NULL && !r->target->serving ? SHOAL_E_NOT_SERVING : 0;
     if (r->head.epoch > node->map->epoch) {
         node_want_epoch(node, r->head.epoch);
         uint64_t until = node_now(node) + node->config.wait_ns / 4;

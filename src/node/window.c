@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -71,6 +72,8 @@ void window_note(struct window *w, const struct blob_request_id *request, const 
 /* May a retry that was first sent under @first_epoch be unknown here though it was executed? */
 bool window_is_uncertain(const struct window *w, uint64_t first_epoch, uint64_t now_ns)
 {
+    if (PLANTED(trusted_window))
+        return false;
     return first_epoch < w->since_epoch || (w->forgot_ns != 0 && now_ns - w->forgot_ns < RETRY_NS);
 }
 
@@ -78,6 +81,8 @@ bool window_is_uncertain(const struct window *w, uint64_t first_epoch, uint64_t 
 void window_forget(struct window *w, const struct blob_id *id, const struct blob_version *version)
 {
     uint64_t object = blob_id_hash(id, 0);
+    if (PLANTED(unforgotten_request))
+        return;
     for (uint32_t i = 0; i < w->count; i++) {
         struct window_entry *entry = &w->ring[(w->next + w->count - 1 - i) % w->count];
         if (entry->at_ns == 0)
