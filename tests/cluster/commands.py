@@ -11,6 +11,7 @@ import time
 import urllib.request
 
 from cluster import Cluster
+from later_release import later_release
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRACE = os.path.join(HERE, "..", "data", "conversation_trace_300.jsonl")
@@ -198,6 +199,21 @@ def two_clusters(cluster):
         fails(cluster, ["certificate"], "stat", "replicated/only-there", "--config", path)
 
 
+def versions(cluster):
+    """A node of a later release is told apart from one that is down."""
+    certs = os.path.join(cluster.directory, "certs")
+    with open(os.path.join(cluster.directory, "client.yaml")) as file:
+        name = file.readline().split('"')[1]
+    with later_release(name, os.path.join(certs, "ca.crt"), os.path.join(certs, "authority.crt"),
+                       os.path.join(certs, "authority.key")) as address:
+        path = os.path.join(cluster.work, "later.yaml")
+        with open(path, "w") as file:
+            file.write(f'cluster: "{name}"\nnodes: ["{address}"]\n'
+                       f'tls: {{ca: "{certs}/ca.crt", certificate: "{certs}/client.crt", '
+                       f'key: "{certs}/client.key"}}\n')
+        fails(cluster, ["another version", "one release"], "stat", "durable/x", "--config", path)
+
+
 def messages(cluster):
     fails(cluster, ["no pool 'nowhere'"], "put", "nowhere/x", TRACE)
     fails(cluster, ["No such file"], "put", "durable/x", "/nonexistent/file")
@@ -276,7 +292,7 @@ def documented(cluster):
 
 def main():
     steps = [put_and_get, streams, content, conditions, directories, pools, status, metrics,
-             bench_and_replay, node_commands, supervisor_death, resume, two_clusters, messages,
+             bench_and_replay, node_commands, supervisor_death, resume, two_clusters, versions, messages,
              devices, threads, container, full, documented]
     wanted = sys.argv[1:]
     with Cluster(6) as cluster:
