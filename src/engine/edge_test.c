@@ -132,6 +132,46 @@ static void a_full_index_is_reported_as_full(void **state)
     test_on(16 << 20, body_limits);
 }
 
+static int repair(struct test_device *t, uint64_t n, uint32_t len)
+{
+    struct blob_desc desc = test_desc(n, 1, len);
+    struct iovec payload = {t->payload, len};
+    test_fill(t->payload, n, 1, len);
+    return engine_repair(t->engine, &desc, &payload, 1, NULL);
+}
+
+static void body_reserve(struct test_device *t)
+{
+    /* Entries. */
+    t->config.index_max_objects = 64;
+    test_start(t, 2);
+    uint64_t stored = 0, repaired = 0;
+    for (; test_prepare(t, stored, 1, 10) == 0; stored++)
+        assert_int_equal(test_commit(t, stored, 1), 0);
+    assert_int_equal(stored, 62);
+    assert_int_equal(repair(t, 62, 10), 0);
+    assert_int_equal(repair(t, 63, 10), 0);
+    assert_int_equal(repair(t, 64, 10), SHOAL_E_FULL);
+    engine_close(t->engine, false);
+
+    /* Space. */
+    t->config.index_max_objects = 0;
+    test_open(t);
+    for (stored = 100; test_prepare(t, stored, 1, 4096) == 0; stored++)
+        assert_int_equal(test_commit(t, stored, 1), 0);
+    while (repair(t, 100000 + repaired, 4096) == 0)
+        repaired++;
+    assert_true(repaired >= (stored - 100) / 40);
+    test_verify(t, 100000, 1, 4096);
+    engine_close(t->engine, false);
+}
+
+static void what_a_full_engine_keeps_back_is_for_repairs(void **state)
+{
+    (void)state;
+    test_on(16 << 20, body_reserve);
+}
+
 static void body_busy(struct test_device *t)
 {
     test_start(t, 2);
@@ -420,6 +460,7 @@ int main(void)
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(a_large_piece_in_many_parts_is_one_extent),
         cmocka_unit_test(a_full_index_is_reported_as_full),
+        cmocka_unit_test(what_a_full_engine_keeps_back_is_for_repairs),
         cmocka_unit_test(what_exceeds_a_pool_is_told_busy),
         cmocka_unit_test(a_stopped_engine_answers_nothing_but_io),
         cmocka_unit_test(what_is_taken_back_while_it_is_written_is_cancelled),

@@ -113,6 +113,26 @@ static int write_check(const struct write *write)
     return desc->form == BLOB_BYTES && bytes != desc->shard_len ? SHOAL_E_INVALID : 0;
 }
 
+/*
+ * A part of the entries and of the space is for repairs alone. What a member catches up with was
+ * admitted by others while it was away, and they were about as full: so it finds room.
+ */
+#define REPAIR_SHARE 32u
+
+static bool has_entry(const struct write *write)
+{
+    const struct engine *engine = write->engine;
+    uint64_t kept = write->type == RECORD_REPAIR ? 0 : engine->objects_max / REPAIR_SHARE;
+    return engine->index.count + prepared_count(&engine->prepared) < engine->objects_max - kept;
+}
+
+static bool has_space(const struct write *write)
+{
+    const struct alloc *alloc = &write->engine->alloc;
+    uint64_t kept = write->type == RECORD_REPAIR ? 0 : alloc->blocks / REPAIR_SHARE;
+    return alloc->blocks_used + write->shape.blocks <= alloc->blocks - kept;
+}
+
 /* May this version come now, and is there an entry for it? */
 static int write_admissible(const struct write *write)
 {
@@ -130,8 +150,7 @@ static int write_admissible(const struct write *write)
     if (prepared != NULL && !repair &&
         blob_version_compare(&prepared->version, &desc->version) >= 0)
         return SHOAL_E_LOW_WATER;
-    if (prepared == NULL && slot == NULL &&
-        engine->index.count + prepared_count(&engine->prepared) >= engine->objects_max)
+    if (prepared == NULL && slot == NULL && !has_entry(write))
         return SHOAL_E_FULL;
     if (prepared == NULL && !repair && prepared_count(&engine->prepared) == engine->prepared.max)
         return SHOAL_E_BUSY;
@@ -148,7 +167,8 @@ static int write_reserve(struct write *write)
             rc = write_admissible(write);
         if (rc != 0 || write->desc->form != BLOB_BYTES)
             return rc;
-        rc = alloc_take(&engine->alloc, write->shape.blocks, &write->place);
+        rc = has_space(write) ? alloc_take(&engine->alloc, write->shape.blocks, &write->place)
+                              : SHOAL_E_FULL;
         if (rc != SHOAL_E_FULL || engine->quarantine.count == 0 || tries == SPACE_TRIES)
             return rc;
         rc = push_barrier(engine);
