@@ -129,7 +129,7 @@ bool map_pool_admits(const struct map_pool *pool, const char *user);
 /*
  * map_pool_check() - Is this a pool that can be? With @map: one that it could place.
  * @why: a sentence for a person when not; at least 256 bytes
- * Return: 0 or SHOAL_E_INVALID.
+ * Return: 0, SHOAL_E_INVALID, or SHOAL_E_NO_MEMORY, which says nothing of the pool.
  */
 int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, char *why);
 

@@ -187,8 +187,8 @@ int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, c
     struct place_verdict verdict;
     int error = place_check(&verdict, targets, map->targets_count, pool->k, pool->m);
     free(targets);
-    if (error == 0)
-        return 0;
+    if (error == 0 || error == SHOAL_E_NO_MEMORY)
+        return error;
     snprintf(why, size, "%u+%u needs %u distinct targets, and the cluster has %u", pool->k, pool->m,
              map_pool_width(pool), verdict.targets);
     return SHOAL_E_INVALID;

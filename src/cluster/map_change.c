@@ -216,8 +216,9 @@ int map_change_pool_create(struct cluster_map *map, const struct map_pool *pool)
     char why[256];
     if (find_pool(map, pool->name) != NULL)
         return SHOAL_E_EXISTS;
-    if (map_pool_check(map, pool, why) != 0)
-        return SHOAL_E_INVALID;
+    int error = map_pool_check(map, pool, why);
+    if (error != 0)
+        return error;
     if (map->pools_count == CLUSTER_POOLS_MAX)
         return SHOAL_E_TOO_LARGE;
     struct map_pool *pools = realloc(map->pools, (map->pools_count + 1u) * sizeof *pools);
@@ -250,8 +251,9 @@ int map_change_pool_set(struct cluster_map *map, const struct map_pool *pool)
         return SHOAL_E_NO_POOL;
     if (mine->k != pool->k || mine->m != pool->m || mine->erasure != pool->erasure)
         return SHOAL_E_UNSUPPORTED;
-    if (map_pool_check(map, pool, why) != 0)
-        return SHOAL_E_INVALID;
+    int error = map_pool_check(map, pool, why);
+    if (error != 0)
+        return error;
     uint32_t id = mine->id;
     *mine = *pool;
     mine->id = id;
