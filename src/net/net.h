@@ -143,11 +143,29 @@ int net_reply(struct net_request *request, const void *header, size_t header_len
  */
 void net_refuse(struct net_request *request, int error);
 
+/*
+ * struct net_relay - Hands requests that arrive on one reactor to services on others of the process,
+ * which pull and answer as if they had arrived there: mail goes to and fro, payload does not move
+ * once more. Such a request is cancelled by its deadline alone. All functions run on @reactor, whose
+ * nets the requests come by; the services run on theirs.
+ */
+struct net_relay;
+int net_relay_create(struct reactor *reactor, unsigned max_requests, struct net_relay **out);
+/* In the place of the service's request(); too many at once are refused with SHOAL_E_BUSY. */
+void net_relay_request(struct net_relay *relay, struct reactor *to,
+                       const struct net_service *service, struct net_request *request);
+/* [fiber] Waits for what is under way; both reactors must go on meanwhile. */
+void net_relay_destroy(struct net_relay *relay);
+
 /* ---- backends ---- */
 
 void net_destroy(struct net *net); /* [fiber] every peer and listener must be closed */
 
 /* ---- backend: TCP ---- */
+
+/* May others listen at the same address? Only nets of one process may: the kernel deals connections
+ * out among them. An address that another process has is refused to all but NET_SHARE_JOIN. */
+enum net_tcp_share { NET_SHARE_NO, NET_SHARE_FIRST, NET_SHARE_JOIN };
 
 /*
  * struct net_tcp_config - All of it is copied.
@@ -167,6 +185,7 @@ void net_destroy(struct net *net); /* [fiber] every peer and listener must be cl
 struct net_tcp_config {
     const char *certificate, *key, *ca;
     bool plain;
+    enum net_tcp_share share;
     unsigned max_connections;
     unsigned max_calls;
     unsigned max_requests;

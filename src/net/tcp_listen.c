@@ -52,17 +52,35 @@ static void accepted(struct uring_op *op, int32_t result, uint32_t flags)
     arm_accept(listener);
 }
 
-static int open_socket(const char *text, struct sockaddr_storage *address, int *out)
+/*
+ * The first of those that share binds as one that does not, so that a port which somebody else has is
+ * refused; from then on it lets others of this user in.
+ */
+static int bind_socket(int fd, const struct sockaddr_storage *address, socklen_t len,
+                       enum net_tcp_share share)
+{
+    int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
+        return -1;
+    if (share == NET_SHARE_JOIN && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
+        return -1;
+    if (bind(fd, (const struct sockaddr *)address, len) != 0)
+        return -1;
+    if (share == NET_SHARE_FIRST && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
+        return -1;
+    return listen(fd, BACKLOG);
+}
+
+static int open_socket(const char *text, enum net_tcp_share share,
+                       struct sockaddr_storage *address, int *out)
 {
     socklen_t len = 0;
     if (tcp_address_parse(text, address, &len) != 0) {
         LOG_ERROR("cannot listen on '%s': an address looks like 10.0.0.1:7400 or [::1]:7400", text);
         return SHOAL_E_INVALID;
     }
-    int on = 1;
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-        bind(fd, (struct sockaddr *)address, len) != 0 || listen(fd, BACKLOG) != 0) {
+    if (fd < 0 || bind_socket(fd, address, len, share) != 0) {
         LOG_ERROR("cannot listen on %s: %s", text, strerror(errno));
         if (fd >= 0)
             close(fd);
@@ -81,7 +99,7 @@ int tcp_listen(struct net *base, const char *address, const struct net_service *
     if (listener == NULL)
         return SHOAL_E_NO_MEMORY;
     struct sockaddr_storage bound;
-    int error = open_socket(address, &bound, &listener->fd);
+    int error = open_socket(address, tcp_net_of(base)->config.share, &bound, &listener->fd);
     if (error != 0) {
         free(listener);
         return error;
