@@ -401,6 +401,7 @@ static int supervise(struct supervisor *supervisor)
                                                   .died_mail.deliver = died_delivered};
     if (pthread_create(&supervisor->watcher, NULL, watcher_thread, supervisor) != 0)
         return SHOAL_E_SYSTEM;
+    pthread_detach(supervisor->watcher); /* it ends with the process */
     (void)fiber_spawn(supervisor->fibers, start_fiber, supervisor);
     reactor_run(supervisor->reactor);
     /* All state is on disk, and the kernel takes back the rest. */
