@@ -80,7 +80,8 @@ struct map_pool {
 };
 
 /*
- * struct cluster_map - One epoch. Immutable once it is in use; freed by its owner.
+ * struct cluster_map - One epoch. Immutable once it is in use; freed by its owner, or the last of
+ * several threads that share it.
  * @table: made by cluster_map_place() when the map is adopted; same map, same table everywhere
  */
 struct cluster_map {
@@ -93,12 +94,15 @@ struct cluster_map {
     struct map_target *targets;
     struct map_pool *pools;
     struct place_table *table;
+    _Atomic uint32_t sharers; /* beyond the first owner */
 };
 
 #define CLUSTER_MAP_ENCODED_MAX (16u << 20)
 
 struct cluster_map *cluster_map_create(void);                          /* NULL: no memory */
 struct cluster_map *cluster_map_copy(const struct cluster_map *map);   /* without the table */
+/* One more owner of a map in use, who frees it as the first does; any thread. Returns @map. */
+struct cluster_map *cluster_map_share(struct cluster_map *map);
 void cluster_map_free(struct cluster_map *map);
 
 /* Room that cluster_map_encode() needs. */

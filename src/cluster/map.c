@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +20,15 @@ struct cluster_map *cluster_map_create(void)
     return map;
 }
 
+struct cluster_map *cluster_map_share(struct cluster_map *map)
+{
+    atomic_fetch_add(&map->sharers, 1);
+    return map;
+}
+
 void cluster_map_free(struct cluster_map *map)
 {
-    if (map == NULL)
+    if (map == NULL || atomic_fetch_sub(&map->sharers, 1) > 0)
         return;
     free(map->table);
     free(map->nodes);
@@ -45,6 +52,7 @@ struct cluster_map *cluster_map_copy(const struct cluster_map *map)
     if (copy == NULL)
         return NULL;
     *copy = *map;
+    copy->sharers = 0;
     copy->table = NULL;
     copy->nodes = duplicate(map->nodes, map->nodes_count, sizeof *map->nodes);
     copy->targets = duplicate(map->targets, map->targets_count, sizeof *map->targets);
