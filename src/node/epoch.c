@@ -262,8 +262,19 @@ static void use_map(struct node *node, struct cluster_map *map)
     for (unsigned i = 0; i < node->targets_count; i++)
         target_update(&node->targets[i], old);
     cluster_map_free(old);
+    if (node_leads(node))
+        group_offer(node);
     fiber_queue_wake_all(&node->adopted);
     LOG_INFO("epoch %llu%s", (unsigned long long)map->epoch, node->serving ? "" : ", not serving");
+}
+
+void node_refresh(struct node *node)
+{
+    node_update(node);
+    for (unsigned i = 0; i < node->targets_count; i++)
+        target_update(&node->targets[i], NULL);
+    if (node_leads(node))
+        group_offer(node);
 }
 
 int node_adopt(struct node *node, struct cluster_map *map)
@@ -282,9 +293,9 @@ int node_adopt(struct node *node, struct cluster_map *map)
         fiber_mutex_unlock(&node->adopting);
         return 0;
     }
-    if (error == 0)
+    if (error == 0 && map->table == NULL)
         error = cluster_map_place(map);
-    if (error == 0)
+    if (error == 0 && node_leads(node))
         error = save_map(node, map);
     if (error == 0) {
         use_map(node, map);
@@ -302,6 +313,11 @@ int node_adopt(struct node *node, struct cluster_map *map)
 
 void node_want_epoch(struct node *node, uint64_t epoch)
 {
+    if (!node_leads(node)) {
+        if (node->map == NULL || epoch > node->map->epoch)
+            group_want(node, epoch);
+        return;
+    }
     if (epoch > node->wanted_epoch)
         node->wanted_epoch = epoch;
     fiber_queue_wake_all(&node->map_wake);
@@ -409,8 +425,9 @@ static int enroll(struct node *node)
     memcpy(ask.node, node->config.name, ask.node_len);
     ask.have_epoch = node->map == NULL ? 0 : node->map->epoch;
     ask.process = prng_next(reactor_prng(node->reactor));
-    for (unsigned i = 0; i < node->targets_count; i++) {
-        const struct target *t = &node->targets[i];
+    struct node_group *group = node->group;
+    for (unsigned i = 0; i < group->targets_count; i++) {
+        const struct group_target *t = &group->targets[i];
         if (t->failed)
             continue;
         uint8_t flags = (uint8_t)((t->stale ? WIRE_ENROLL_STALE : 0) |
@@ -428,17 +445,27 @@ static int enroll(struct node *node)
     if (error != 0)
         return error;
     /* It says once that it lost memory: what it learns from here on it has. */
-    for (unsigned i = 0; i < node->targets_count; i++)
-        node->targets[i].stale = node->targets[i].empty = false;
+    for (unsigned i = 0; i < group->targets_count; i++)
+        group->targets[i].stale = group->targets[i].empty = false;
     node->incarnation = reply.incarnation;
     node_want_epoch(node, reply.epoch);
     /* The map may be here already, adopted under the name of nobody. */
-    if (node->map != NULL && node->map->epoch >= reply.epoch) {
-        node_update(node);
-        for (unsigned i = 0; i < node->targets_count; i++)
-            target_update(&node->targets[i], NULL);
-    }
+    if (node->map != NULL && node->map->epoch >= reply.epoch)
+        node_refresh(node);
     return 0;
+}
+
+static void notice_failures(struct node *node)
+{
+    for (unsigned i = 0; i < node->targets_count; i++) {
+        struct target *t = &node->targets[i];
+        if (t->failed || !engine_stopped(t->engine))
+            continue;
+        LOG_ERROR("target %u has stopped: its device failed", t->id);
+        t->failed = true;
+        t->serving = false;
+        t->shared->failed = true;
+    }
 }
 
 static void beat(struct node *node)
@@ -448,13 +475,8 @@ static void beat(struct node *node)
     memcpy(ask.node, node->config.name, ask.node_len);
     ask.incarnation = node->incarnation;
     ask.epoch = node->map == NULL ? 0 : node->map->epoch;
-    for (unsigned i = 0; i < node->targets_count; i++) {
-        struct target *t = &node->targets[i];
-        if (!t->failed && engine_stopped(t->engine)) {
-            LOG_ERROR("target %u has stopped: its device failed", t->id);
-            t->failed = true;
-            t->serving = false;
-        }
+    for (unsigned i = 0; i < node->group->targets_count; i++) {
+        const struct group_target *t = &node->group->targets[i];
         if (t->failed)
             ask.failed[ask.failed_count++] = (struct wire_item_enroll_target){.target = t->id};
     }
@@ -467,11 +489,12 @@ void node_heartbeat(void *arg)
 {
     struct node *node = arg;
     while (!node->stopping) {
-        if (node->incarnation == 0)
+        notice_failures(node);
+        if (node_leads(node) && node->incarnation == 0)
             enroll(node);
-        else
+        else if (node_leads(node))
             beat(node);
-        if (node->incarnation != 0)
+        if (!node_leads(node) || node->incarnation != 0)
             node_pause(node, node->config.heartbeat_ns);
     }
     fiber_group_done(&node->running);

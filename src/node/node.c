@@ -47,12 +47,14 @@ static void config_defaults(struct node_config *config)
 static void metrics_register(struct node *node)
 {
     struct metrics *metrics = node->metrics;
+    char which[32];
+    snprintf(which, sizeof which, "reactor=\"%u\"", node->config.part);
     for (uint16_t type = 0; type < NODE_TYPES; type++) {
         const char *name = wire_type_name(type);
         if (name == NULL)
             continue;
-        char label[64];
-        snprintf(label, sizeof label, "op=\"%s\"", name);
+        char label[96];
+        snprintf(label, sizeof label, "op=\"%s\",reactor=\"%u\"", name, node->config.part);
         struct request_metrics *m = &node->request_metrics[type];
         m->count = metric_counter(metrics, "shoal_node_requests_total", "Requests answered.", label);
         m->errors = metric_counter(metrics, "shoal_node_request_errors_total",
@@ -61,25 +63,25 @@ static void metrics_register(struct node *node)
                                       "From a request's arrival to its answer.", label);
     }
     node->puts_replayed = metric_counter(metrics, "shoal_node_requests_replayed_total",
-                                         "Retries that got their old answer.", NULL);
+                                         "Retries that got their old answer.", which);
     node->prepares_refused = metric_counter(metrics, "shoal_node_prepares_refused_total",
-                                            "Prepares below low water or aborted before.", NULL);
+                                            "Prepares below low water or aborted before.", which);
     node->settled_forward = metric_counter(metrics, "shoal_node_settled_forward_total",
-                                           "Prepared writes that settling committed.", NULL);
+                                           "Prepared writes that settling committed.", which);
     node->settled_back = metric_counter(metrics, "shoal_node_settled_back_total",
-                                        "Prepared writes that settling aborted.", NULL);
+                                        "Prepared writes that settling aborted.", which);
     node->repaired = metric_counter(metrics, "shoal_node_pieces_repaired_total",
-                                    "Damaged pieces rebuilt from the others.", NULL);
+                                    "Damaged pieces rebuilt from the others.", which);
     node->damaged_found = metric_counter(metrics, "shoal_node_pieces_damaged_total",
-                                         "Pieces found damaged by reading or scrubbing.", NULL);
+                                         "Pieces found damaged by reading or scrubbing.", which);
     node->caught_up_objects = metric_counter(metrics, "shoal_node_catch_up_objects_total",
-                                             "Pieces fetched or dropped by learners.", NULL);
+                                             "Pieces fetched or dropped by learners.", which);
     node->evicted = metric_counter(metrics, "shoal_node_evicted_total",
-                                   "Blobs evicted from caches.", NULL);
+                                   "Blobs evicted from caches.", which);
     node->tombstones_collected = metric_counter(metrics, "shoal_node_tombstones_collected_total",
-                                                "Tombstones that were no longer needed.", NULL);
+                                                "Tombstones that were no longer needed.", which);
     node->stripes_collected = metric_counter(metrics, "shoal_node_stripes_collected_total",
-                                             "Stripes of dead uploads that were removed.", NULL);
+                                             "Stripes of dead uploads that were removed.", which);
 }
 
 static int target_create(struct node *node, struct target *t,
@@ -88,8 +90,8 @@ static int target_create(struct node *node, struct target *t,
     t->node = node;
     t->id = config->id;
     t->engine = config->engine;
-    t->stale = t->device_stale = config->stale;
-    t->empty = config->empty;
+    t->shared = group_target_of(node->group, config->id);
+    t->device_stale = config->stale;
     list_init(&t->versioned);
     list_init(&t->orphans);
     list_init(&t->aborted_list);
@@ -175,8 +177,8 @@ static int load_map(struct node *node)
 {
     void *bytes = NULL;
     size_t len = 0;
-    if (node->config.store.load == NULL)
-        return 0;
+    if (node->config.store.load == NULL || !node_leads(node))
+        return 0; /* the others get it from who leads */
     int error = node->config.store.load(node->config.store.ctx, &bytes, &len);
     if (error == SHOAL_E_NOT_FOUND)
         return 0;
@@ -198,13 +200,21 @@ int node_create(const struct node_config *config, struct node **out)
     node->config = *config;
     config_defaults(&node->config);
     node->reactor = config->reactor;
+    int error = 0;
+    if (config->group == NULL)
+        error = node_group_create(&node->config, 1, &node->own_group);
+    if (error != 0) {
+        free(node);
+        return error;
+    }
+    node->group = node->config.group;
+    node->part = &node->group->parts[node->config.part];
     node->metrics = config->metrics;
     fiber_mutex_init(&node->adopting);
     fiber_queue_init(&node->map_wake);
     fiber_queue_init(&node->adopted);
     fiber_queue_init(&node->stop_wake);
     fiber_group_init(&node->running);
-    int error = 0;
     if (node->metrics == NULL) {
         node->metrics = node->own_metrics = metrics_create();
         error = node->metrics == NULL ? SHOAL_E_NO_MEMORY : 0;
@@ -213,6 +223,10 @@ int node_create(const struct node_config *config, struct node **out)
         metrics_register(node);
         error = pools_create(node);
     }
+    if (error == 0 && node->group->parts_count > 1)
+        error = net_relay_create(node->reactor,
+                                 node->config.client_fibers + node->config.member_fibers,
+                                 &node->relay);
     for (unsigned i = 0; error == 0 && i < config->targets_count; i++) {
         node->targets_count++;
         error = target_create(node, &node->targets[i], &config->targets[i]);
@@ -224,6 +238,7 @@ int node_create(const struct node_config *config, struct node **out)
         node_destroy(node);
         return error;
     }
+    node->part->node = node;
     *out = node;
     return 0;
 }
@@ -246,7 +261,9 @@ int node_start(struct node *node)
                            &node->replication_listener);
     if (error != 0)
         return error;
-    start_loop(node, node_keeper, node);
+    start_loop(node, node_leads(node) ? node_keeper : group_follow, node);
+    if (node_leads(node) && node->map != NULL)
+        group_offer(node);
     start_loop(node, node_heartbeat, node);
     for (unsigned i = 0; i < node->targets_count; i++) {
         start_loop(node, node_settler, &node->targets[i]);
@@ -329,6 +346,9 @@ void node_stop(struct node *node)
     for (unsigned i = 0; i < CLASS_COUNT; i++)
         while (fiber_pool_in_use(node->pools[i]) > 0)
             fiber_yield();
+    if (node->relay != NULL)
+        net_relay_destroy(node->relay);
+    node->relay = NULL;
 }
 
 void node_destroy(struct node *node)
@@ -346,6 +366,8 @@ void node_destroy(struct node *node)
     pool_destroy(node->request_pool);
     cluster_map_free(node->map);
     metrics_destroy(node->own_metrics);
+    node->part->node = NULL;
+    node_group_destroy(node->own_group);
     free(node);
 }
 

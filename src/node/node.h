@@ -3,7 +3,8 @@
  * A storage node: the handlers that clients and other nodes call, and what a node does by itself
  * (settling, catching up, repairing, collecting, evicting).
  *
- * A struct node lives on one reactor and serves one or more targets, each an open engine. It is
+ * A struct node lives on one reactor and serves one or more targets, each an open engine. A node that
+ * runs on several reactors has a struct node on each, which together are one node to all others. It is
  * logic only: sockets, files and processes are given to it through net.h, engine.h, the door to the
  * authority and struct node_store, so the simulator runs it as shoald does. docs/protocol.md has
  * its rules; the comments cite them by number.
@@ -13,7 +14,7 @@
  *     in a fiber: node_stop(node);    stops serving, waits for what is under way
  *     node_destroy(node);             then the engines may be closed
  *
- * All functions run on the reactor.
+ * All functions run on the reactor; those of a group, on any thread.
  */
 #ifndef SHOAL_NODE_NODE_H
 #define SHOAL_NODE_NODE_H
@@ -29,6 +30,7 @@
 #include "net/net.h"
 
 struct node;
+struct node_group;
 struct reactor;
 
 #define NODE_TARGETS_MAX 32u
@@ -58,6 +60,7 @@ struct node_store {
 
 /*
  * struct node_config - 0 means the default that stands in brackets.
+ * @group, @part: set by node_group_create(); NULL: a node on one reactor
  * @data, @replication: the two planes; may be one and the same struct net
  * @data_address, @replication_address: what to listen on; equal: one listener for both
  * @arena: where payload lies. A put takes one buffer of a stripe and its parity: (k+m)/k of
@@ -65,6 +68,8 @@ struct node_store {
  */
 struct node_config {
     char name[CLUSTER_NAME_MAX];
+    struct node_group *group;
+    unsigned part;
     struct reactor *reactor;
     struct net *data;
     struct net *replication;
@@ -97,6 +102,17 @@ struct node_config {
     uint64_t catch_up_bytes_per_s; /* (256 MiB) */
 };
 
+/*
+ * node_group_create() - Make one node of several. Of each config its reactor and targets are read,
+ * and its group and part are set. The first leads: it alone uses the authority but for what concerns
+ * one target, and the store. What arrives at any of them reaches the one whose target it is for, so
+ * all may listen at one address (NET_SHARE_JOIN). Start the first, whose address the others need; stop
+ * all before one is destroyed; destroy the group last.
+ * Return: 0, SHOAL_E_NO_MEMORY, SHOAL_E_INVALID (more than NODE_TARGETS_MAX targets).
+ */
+int node_group_create(struct node_config *parts, unsigned count, struct node_group **out);
+void node_group_destroy(struct node_group *group);
+
 /* Return: 0, SHOAL_E_NO_MEMORY, SHOAL_E_INVALID, or what loading the saved map gave. */
 int node_create(const struct node_config *config, struct node **out);
 
@@ -120,7 +136,7 @@ bool node_is_settled(const struct node *node);
 void node_stop(struct node *node);
 void node_destroy(struct node *node);
 
-/* What `report` answers, for the metrics page and for tests. */
+/* What `report` answers, for all parts; [fiber] when there are several. */
 void node_report(struct node *node, struct wire_report_reply *report);
 
 #endif

@@ -11,6 +11,7 @@
  *   settle.c   before a new primary serves    decide.c   what it decides of each object
  *   learn.c    catching up                    install.c  fetching one piece from the others
  *   upload.c   large blobs                    care.c     tombstones, eviction, stripes, scrub
+ *   group.c    the parts of a node that runs on several reactors
  *
  * Between two blocking calls a fiber is alone, so only what must hold across them is locked. The map
  * may change at every blocking call: nothing keeps a pointer into it; struct members is a copy.
@@ -18,11 +19,14 @@
 #ifndef SHOAL_NODE_NODE_PRIVATE_H
 #define SHOAL_NODE_NODE_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "base/codec.h"
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/table.h"
 #include "core/fiber.h"
+#include "core/mailbox.h"
 #include "core/reactor.h"
 #include "ec/ec.h"
 #include "node/node.h"
@@ -153,7 +157,7 @@ struct target {
     struct node *node;
     uint32_t id;
     struct engine *engine;
-    bool stale, empty;  /* to be said when enrolling */
+    struct group_target *shared;
     bool device_stale;  /* the device says so at each opening until it is told otherwise */
     bool serving; /* named up in the map, with our incarnation */
     bool failed;  /* its engine stopped */
@@ -220,6 +224,38 @@ struct request {
     int result;
 };
 
+/* ---- what the parts of a node share: group.c ---- */
+
+/* @part: where it is served. @stale, @empty: to be said when enrolling; the leader's */
+struct group_target {
+    uint32_t id;
+    unsigned part;
+    bool stale, empty;
+    atomic_bool failed; /* its engine stopped */
+};
+
+struct bell {
+    struct mail mail;
+    atomic_bool rung;
+};
+
+/* @node: of its own reactor only; NULL before it is created and after */
+struct group_part {
+    struct reactor *reactor;
+    struct net_service service; /* for requests that came by another part */
+    struct node *node;
+    _Atomic(struct offer *) offer;
+    struct bell offered;
+};
+
+struct node_group {
+    unsigned parts_count, targets_count;
+    struct group_part parts[NODE_TARGETS_MAX];
+    struct group_target targets[NODE_TARGETS_MAX];
+    _Atomic uint64_t wanted_epoch; /* by a part that does not lead; 0: none */
+    struct bell want;
+};
+
 struct request_metrics {
     struct counter *count, *errors;
     struct histogram *seconds;
@@ -232,6 +268,9 @@ struct node {
     struct node_config config;
     struct reactor *reactor;
     struct metrics *metrics, *own_metrics;
+    struct node_group *group, *own_group;
+    struct group_part *part;
+    struct net_relay *relay; /* to the other parts; NULL: there are none */
     struct cluster_map *map;
     uint32_t self;        /* index in the map */
     uint32_t incarnation; /* 0: not enrolled */
@@ -268,8 +307,10 @@ void node_want_epoch(struct node *node, uint64_t epoch);
 bool node_wait_epoch(struct node *node, uint64_t epoch, uint64_t deadline_ns);
 /* [fiber] Save and use a newer map; frees @map when it is not. */
 int node_adopt(struct node *node, struct cluster_map *map);
-void node_keeper(void *node);    /* loop: fetches maps */
-void node_heartbeat(void *node); /* loop: enrols, then beats */
+/* The map stays, this node's incarnation may be another. */
+void node_refresh(struct node *node);
+void node_keeper(void *node);    /* loop of the leader: fetches maps */
+void node_heartbeat(void *node); /* loop: sees failures; the leader enrols, then beats */
 bool node_pool_view(const struct node *node, uint32_t pool, struct pool_view *view);
 /* False when there is no such pool. */
 bool node_members(const struct node *node, uint32_t pool, uint32_t partition,
@@ -284,6 +325,22 @@ static inline uint32_t node_partition(const struct node *node, const struct blob
 {
     return cluster_map_partition(node->map, id);
 }
+
+/* ---- group.c ---- */
+
+static inline bool node_leads(const struct node *node)
+{
+    return node->part == node->group->parts;
+}
+
+/* Whose request is it? */
+struct group_part *group_part_for(const struct node *node, const struct wire_head *head);
+struct group_target *group_target_of(struct node_group *group, uint32_t id);
+void group_offer(struct node *leader);             /* its map and incarnation, to all others */
+void group_follow(void *node);                     /* loop of the others: takes them */
+void group_want(struct node *node, uint64_t epoch); /* the leader should fetch it */
+/* [fiber] if there are several: @look at each part in turn, on its reactor. */
+void group_visit(struct node *node, void (*look)(struct node *part, void *arg), void *arg);
 
 /* ---- peer.c: calls; all [fiber] ---- */
 

@@ -44,17 +44,14 @@ static uint64_t count_heads(struct target *t, uint32_t pool)
     return heads;
 }
 
-void node_report(struct node *node, struct wire_report_reply *out)
+/* Adds what one part has, on that part's reactor. */
+static void report_part(struct node *node, void *arg)
 {
-    *out = (struct wire_report_reply){
-        .epoch = node->map == NULL ? 0 : node->map->epoch,
-        .incarnation = node->incarnation,
-    };
+    struct wire_report_reply *out = arg;
     for (unsigned i = 0; i < node->targets_count; i++)
         report_target(&node->targets[i], &out->targets[out->targets_count++]);
-    for (uint32_t i = 0; node->map != NULL && i < node->map->pools_count; i++) {
-        struct wire_item_pool_report *pool = &out->pools[out->pools_count++];
-        *pool = (struct wire_item_pool_report){.pool = node->map->pools[i].id};
+    for (uint32_t i = 0; node->map != NULL && i < out->pools_count; i++) {
+        struct wire_item_pool_report *pool = &out->pools[i];
         for (unsigned j = 0; j < node->targets_count; j++) {
             struct target *t = &node->targets[j];
             struct engine_usage usage;
@@ -63,6 +60,18 @@ void node_report(struct node *node, struct wire_report_reply *out)
             pool->heads += count_heads(t, pool->pool);
         }
     }
+}
+
+void node_report(struct node *node, struct wire_report_reply *out)
+{
+    *out = (struct wire_report_reply){
+        .epoch = node->map == NULL ? 0 : node->map->epoch,
+        .incarnation = node->incarnation,
+    };
+    for (uint32_t i = 0; node->map != NULL && i < node->map->pools_count; i++)
+        out->pools[out->pools_count++] =
+            (struct wire_item_pool_report){.pool = node->map->pools[i].id};
+    group_visit(node, report_part, out);
 }
 
 void serve_report(struct request *r)

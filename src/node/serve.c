@@ -143,6 +143,11 @@ void node_request(void *ctx, struct net_request *net)
         net_refuse(net, SHOAL_E_DENIED);
         return;
     }
+    struct group_part *part = group_part_for(node, &head);
+    if (part != node->part) {
+        net_relay_request(node->relay, part->reactor, &part->service, net);
+        return;
+    }
     uint16_t caller = caller_bucket(who);
     struct request *r = node->callers[caller] >= caller_bound(node, who)
                             ? NULL

@@ -1,51 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shoald's start and end: configuration, devices, planes, signals. */
+/* shoald's start and end: configuration, lock, signals, and what workers do when. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"
-#include "core/fiber.h"
-#include "core/mailbox.h"
-#include "core/reactor.h"
-#include "net/net.h"
 #include "node/node.h"
 #include "shoald/shoald.h"
 
 #define FILE_MAP_MAX (64u << 20)
-#define URING_ENTRIES 1024
 
 struct shoald {
     struct shoald_config config;
-    int lock_fd;
-    struct reactor *reactor;
-    struct fiber_pool *fibers;
+    int lock_fd, signals, done;
     struct metrics *metrics;
     struct metrics_page *page;
-    struct dma_arena *arena;
-    struct net *data, *replication;
-    struct authority_remote *authority;
-    unsigned targets_count;
-    struct dev *devs[NODE_TARGETS_MAX];
-    struct engine *engines[NODE_TARGETS_MAX];
-    struct engine_report reports[NODE_TARGETS_MAX];
-    struct node_config node_config;
-    struct node *node;
-    int rc;
-
-    sigset_t signals;
-    pthread_t signal_thread;
-    struct mail stop_mail, reload_mail;
-    bool stopping;
+    struct shoald_plan plan;
+    struct worker workers[NODE_TARGETS_MAX];
+    struct node_config parts[NODE_TARGETS_MAX];
+    struct node_group *group;
+    bool stop_wanted, reload_wanted;
 };
 
 /* Not on a stack: large. One process, one node. */
@@ -103,275 +89,158 @@ static int take_lock(struct shoald *shoald)
     return 0;
 }
 
-/* ---- buffers ---- */
-
-/*
- * Payload under way is a stripe with its parity on a primary, a shard on a member, a small blob
- * anywhere; each kind has its share. The sizes leave room for descriptions and alignment.
- */
-static int make_arena(struct shoald *shoald)
-{
-    static const struct {
-        size_t size;
-        unsigned percent;
-    } shares[] = {{24u << 10, 4}, {160u << 10, 8}, {1152u << 10, 28}, {4224u << 10, 28},
-                  {8448u << 10, 32}};
-    struct dma_class classes[ARRAY_LEN(shares)];
-    for (size_t i = 0; i < ARRAY_LEN(shares); i++) {
-        uint64_t count = shoald->config.memory / 100 * shares[i].percent / shares[i].size;
-        classes[i] = (struct dma_class){shares[i].size, (unsigned)MAX(count, UINT64_C(1))};
-    }
-    int rc = dma_arena_create(shoald->reactor, classes, ARRAY_LEN(classes), &shoald->arena);
-    if (rc != 0)
-        LOG_ERROR("no memory for buffers of %llu MiB: lower 'memory' in the configuration",
-                  (unsigned long long)(shoald->config.memory >> 20));
-    return rc;
-}
-
-/* ---- opening ---- */
-
-static void explain_device(const char *path, int rc, const struct engine_report *report)
-{
-    switch (rc) {
-    case SHOAL_E_BUSY:
-    case SHOAL_E_EXISTS:
-        LOG_ERROR("%s is in use by another process: stop it first", path);
-        break;
-    case SHOAL_E_FORMAT:
-        LOG_ERROR("%s holds no format that this shoald %s knows (%s): 'shoal inspect' says what is "
-                  "there, 'shoal format' makes it empty", path, SHOAL_VERSION,
-                  report->problem[0] != 0 ? report->problem : "nothing of Shoal");
-        break;
-    case SHOAL_E_CORRUPT:
-        LOG_ERROR("%s is damaged (%s): 'shoal fsck --repair %s' may mend it; else "
-                  "'shoal node replace-device' rebuilds it from the other nodes", path,
-                  report->problem, path);
-        break;
-    case SHOAL_E_NOT_FOUND:
-        LOG_ERROR("%s does not exist: was the disk mounted? 'shoal node replace-device' makes a new "
-                  "one and rebuilds it from the other nodes", path);
-        break;
-    default:
-        LOG_ERROR("%s cannot be opened: %s%s%s", path, shoal_error_text(rc),
-                  report->problem[0] != 0 ? ": " : "", report->problem);
-    }
-}
-
-static int open_device(struct shoald *shoald, unsigned i)
-{
-    const char *path = shoald->config.devices.items[i];
-    struct engine_report *report = &shoald->reports[i];
-    struct engine_config config = {.index_max_objects = shoald->config.index_objects,
-                                   .metrics = shoald->metrics};
-    int rc = dev_uring_open(shoald->reactor, path, 0, false, &shoald->devs[i]);
-    if (rc == 0)
-        rc = engine_open(shoald->devs[i], shoald->arena, &config, &shoald->engines[i], report);
-    if (rc != 0) {
-        explain_device(path, rc, report);
-        return rc;
-    }
-    LOG_INFO("%s: target %u, %llu objects%s%s%s", path, report->target,
-             (unsigned long long)report->objects, report->stale ? ", stale" : "",
-             report->problem[0] != 0 ? ": " : "", report->problem);
-    return 0;
-}
-
-static int open_devices(struct shoald *shoald)
-{
-    shoald->targets_count = (unsigned)shoald->config.devices.count;
-    for (unsigned i = 0; i < shoald->targets_count; i++) {
-        int rc = open_device(shoald, i);
-        if (rc != 0)
-            return rc;
-        struct node_target_config *target = &shoald->node_config.targets[i];
-        target->id = shoald->reports[i].target;
-        target->engine = shoald->engines[i];
-        target->stale = shoald->reports[i].stale;
-    }
-    return 0;
-}
-
-static int open_planes(struct shoald *shoald)
-{
-    const struct shoald_config *config = &shoald->config;
-    struct net_tcp_config tcp = {.certificate = config->certificate, .key = config->key,
-                                 .ca = config->ca,
-                                 .plain = strcmp(config->data_plane, "plain") == 0};
-    int rc = net_tcp_create(shoald->reactor, &tcp, &shoald->data);
-    if (rc == 0)
-        rc = net_tcp_create(shoald->reactor, &tcp, &shoald->replication);
-    if (rc != 0) {
-        LOG_ERROR("cannot use the certificate %s: %s", config->certificate, shoal_error_text(rc));
-        return rc;
-    }
-    return authority_remote_create(shoald->reactor, shoald->replication, config->authority,
-                                   &shoald->authority);
-}
-
-static int open_node(struct shoald *shoald)
-{
-    const struct shoald_config *config = &shoald->config;
-    struct node_config *node = &shoald->node_config;
-    snprintf(node->name, sizeof node->name, "%s", config->name);
-    snprintf(node->data_address, sizeof node->data_address, "%s", config->data);
-    snprintf(node->replication_address, sizeof node->replication_address, "%s",
-             config->replication);
-    node->reactor = shoald->reactor;
-    node->data = shoald->data;
-    node->replication = shoald->replication;
-    node->arena = shoald->arena;
-    node->metrics = shoald->metrics;
-    node->authority = authority_remote_door(shoald->authority);
-    node->store = (struct node_store){store_load, store_save, shoald};
-    node->targets_count = shoald->targets_count;
-    node->scrub_bytes_per_s = config->scrub_rate;
-    node->catch_up_bytes_per_s = config->catch_up_rate;
-    int rc = node_create(node, &shoald->node);
-    if (rc != 0) {
-        LOG_ERROR("cannot start the node: %s", shoal_error_text(rc));
-        return rc;
-    }
-    rc = node_start(shoald->node);
-    if (rc != 0)
-        LOG_ERROR("cannot listen on %s and %s: %s; another program may use the port", config->data,
-                  config->replication, shoal_error_text(rc));
-    return rc;
-}
-
-static void close_all(struct shoald *shoald)
-{
-    if (shoald->node != NULL) {
-        node_stop(shoald->node);
-        node_destroy(shoald->node);
-    }
-    for (unsigned i = 0; i < shoald->targets_count; i++) {
-        if (shoald->engines[i] != NULL)
-            engine_close(shoald->engines[i], false);
-        if (shoald->devs[i] != NULL)
-            dev_close(shoald->devs[i]);
-    }
-    if (shoald->authority != NULL)
-        authority_remote_destroy(shoald->authority);
-    if (shoald->replication != NULL)
-        net_destroy(shoald->replication);
-    if (shoald->data != NULL)
-        net_destroy(shoald->data);
-}
-
-static void stop_fiber(void *arg)
-{
-    struct shoald *shoald = arg;
-    close_all(shoald);
-    reactor_stop(shoald->reactor);
-}
-
-static void start_fiber(void *arg)
-{
-    struct shoald *shoald = arg;
-    int rc = open_devices(shoald);
-    if (rc == 0)
-        rc = open_planes(shoald);
-    if (rc == 0)
-        rc = open_node(shoald);
-    shoald->rc = rc;
-    if (rc != 0) {
-        close_all(shoald);
-        reactor_stop(shoald->reactor);
-        return;
-    }
-    LOG_INFO("%s serves clients at %s and nodes at %s", shoald->config.name,
-             node_data_address(shoald->node), node_replication_address(shoald->node));
-}
-
 /* ---- signals ---- */
 
-static void stop_delivered(struct mail *mail)
+static int open_signals(struct shoald *shoald, const sigset_t *set)
 {
-    struct shoald *shoald = container_of(mail, struct shoald, stop_mail);
-    if (shoald->stopping)
-        return;
-    shoald->stopping = true;
-    if (fiber_spawn(shoald->fibers, stop_fiber, shoald) != 0)
-        reactor_stop(shoald->reactor);
+    shoald->signals = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+    shoald->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return shoald->signals < 0 || shoald->done < 0 ? SHOAL_E_SYSTEM : 0;
 }
 
-static void reload_delivered(struct mail *mail)
+static void take_signals(struct shoald *shoald)
 {
-    struct shoald *shoald = container_of(mail, struct shoald, reload_mail);
-    if (shoald->data != NULL && shoald->replication != NULL &&
-        net_tcp_reload(shoald->data) == 0 && net_tcp_reload(shoald->replication) == 0)
-        LOG_INFO("read the certificates again");
-}
-
-static void *signal_thread(void *arg)
-{
-    struct shoald *shoald = arg;
-    bool told = false;
-    for (;;) {
-        int signal = 0;
-        if (sigwait(&shoald->signals, &signal) != 0)
-            continue;
-        if (signal == SIGHUP) {
-            mailbox_post(shoald->reactor, &shoald->reload_mail);
-        } else if (signal == SIGUSR1) {
-            return NULL; /* main is done with us */
-        } else if (told) {
+    struct signalfd_siginfo info;
+    while (read(shoald->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGHUP) {
+            shoald->reload_wanted = true;
+        } else if (shoald->stop_wanted) {
             LOG_WARN("stopping at once: what is acknowledged is safe all the same");
             _exit(1);
         } else {
             LOG_INFO("stopping");
-            told = true;
-            mailbox_post(shoald->reactor, &shoald->stop_mail);
+            shoald->stop_wanted = true;
         }
     }
 }
 
-static int start_signals(struct shoald *shoald)
+/* Sleeps until something happened. Return: how many workers have said that they are done. */
+static unsigned wait_events(struct shoald *shoald)
 {
-    shoald->stop_mail.deliver = stop_delivered;
-    shoald->reload_mail.deliver = reload_delivered;
-    return pthread_create(&shoald->signal_thread, NULL, signal_thread, shoald) == 0
-               ? 0 : SHOAL_E_SYSTEM;
+    struct pollfd fds[] = {{.fd = shoald->signals, .events = POLLIN},
+                           {.fd = shoald->done, .events = POLLIN}};
+    uint64_t done = 0;
+    (void)poll(fds, ARRAY_LEN(fds), -1);
+    take_signals(shoald);
+    if (read(shoald->done, &done, sizeof done) != (ssize_t)sizeof done)
+        return 0;
+    return (unsigned)done;
+}
+
+/* ---- workers ---- */
+
+/* Tell @count of them, wait for all. Return: 0 or what went wrong with one. */
+static int conduct(struct shoald *shoald, unsigned first, unsigned count, enum worker_step step)
+{
+    int rc = 0;
+    for (unsigned i = first; i < first + count; i++)
+        worker_tell(&shoald->workers[i], step);
+    for (unsigned pending = count; pending > 0;)
+        pending -= wait_events(shoald);
+    for (unsigned i = first; i < first + count && rc == 0; i++)
+        rc = shoald->workers[i].rc;
+    return rc;
+}
+
+static int create_workers(struct shoald *shoald, unsigned *created)
+{
+    struct value_error why;
+    int rc = shoald_plan(&shoald->config, &shoald->plan, &why);
+    if (rc != 0)
+        LOG_ERROR("%s", why.text);
+    for (*created = 0; rc == 0 && *created < shoald->plan.workers; *created += rc == 0) {
+        struct worker *worker = &shoald->workers[*created];
+        worker->config = &shoald->config;
+        worker->metrics = shoald->metrics;
+        worker->part = &shoald->parts[*created];
+        worker->done = shoald->done;
+        rc = worker_create(worker, *created, &shoald->plan);
+    }
+    return rc;
+}
+
+static void set_addresses(struct node_config *part, const char *data, const char *replication)
+{
+    snprintf(part->data_address, sizeof part->data_address, "%s", data);
+    snprintf(part->replication_address, sizeof part->replication_address, "%s", replication);
+}
+
+/* The first worker listens before the others: their address is where it really does. */
+static int start_node(struct shoald *shoald)
+{
+    unsigned count = shoald->plan.workers;
+    struct node_config *leads = &shoald->parts[0];
+    leads->store = (struct node_store){store_load, store_save, shoald};
+    set_addresses(leads, shoald->config.data, shoald->config.replication);
+    int rc = node_group_create(shoald->parts, count, &shoald->group);
+    if (rc != 0) {
+        LOG_ERROR("cannot make one node of %u reactors: %s", count, shoal_error_text(rc));
+        return rc;
+    }
+    rc = conduct(shoald, 0, 1, WORKER_START);
+    if (rc != 0)
+        return rc;
+    const struct node *node = shoald->workers[0].node;
+    for (unsigned i = 1; i < count; i++)
+        set_addresses(&shoald->parts[i], node_data_address(node), node_replication_address(node));
+    rc = conduct(shoald, 1, count - 1, WORKER_START);
+    if (rc == 0)
+        LOG_INFO("%s serves clients at %s and nodes at %s with %u reactor%s", shoald->config.name,
+                 node_data_address(node), node_replication_address(node), count,
+                 count == 1 ? "" : "s");
+    return rc;
+}
+
+static void serve(struct shoald *shoald)
+{
+    while (!shoald->stop_wanted) {
+        if (shoald->reload_wanted) {
+            shoald->reload_wanted = false;
+            if (conduct(shoald, 0, shoald->plan.workers, WORKER_RELOAD) == 0)
+                LOG_INFO("read the certificates again");
+        } else {
+            (void)wait_events(shoald);
+        }
+    }
+}
+
+static int run_workers(struct shoald *shoald)
+{
+    unsigned created;
+    int rc = create_workers(shoald, &created);
+    if (rc == 0)
+        rc = conduct(shoald, 0, created, WORKER_OPEN);
+    if (rc == 0 && !shoald->stop_wanted)
+        rc = start_node(shoald);
+    if (rc == 0)
+        serve(shoald);
+    (void)conduct(shoald, 0, created, WORKER_STOP);
+    (void)conduct(shoald, 0, created, WORKER_CLOSE);
+    for (unsigned i = 0; i < created; i++)
+        worker_join(&shoald->workers[i]);
+    node_group_destroy(shoald->group);
+    if (rc == 0)
+        LOG_INFO("stopped");
+    return rc;
 }
 
 /* ---- main ---- */
 
-static int run(struct shoald *shoald)
+static int run(struct shoald *shoald, const sigset_t *set)
 {
-    struct reactor_config reactor_config = {.name = shoald->config.name, .cpu = -1,
-                                            .spin_ns = shoald->config.spin_ns,
-                                            .uring_entries = URING_ENTRIES};
     int rc = take_lock(shoald);
     if (rc == 0)
-        rc = reactor_create(&reactor_config, &shoald->reactor);
-    if (rc == 0)
-        rc = fiber_pool_create(shoald->reactor, "daemon", 4, 256 << 10, &shoald->fibers);
-    if (rc == 0)
-        rc = make_arena(shoald);
+        rc = open_signals(shoald, set);
     if (rc == 0 && (shoald->metrics = metrics_create()) == NULL)
         rc = SHOAL_E_NO_MEMORY;
     if (rc == 0 && shoald->config.management != NULL)
         rc = metrics_page_start(shoald->config.management, shoald->metrics, &shoald->page);
-    if (rc == 0)
-        rc = start_signals(shoald);
     if (rc != 0)
         return rc;
-    rc = fiber_spawn(shoald->fibers, start_fiber, shoald);
-    if (rc == 0)
-        reactor_run(shoald->reactor);
+    rc = run_workers(shoald);
     metrics_page_stop(shoald->page);
-    pthread_kill(shoald->signal_thread, SIGUSR1);
-    pthread_join(shoald->signal_thread, NULL);
-    if (shoald->rc == 0)
-        LOG_INFO("stopped");
-    /* The fiber that stopped us may still be on its way out. */
-    while (fiber_pool_in_use(shoald->fibers) > 0)
-        reactor_poll_once(shoald->reactor);
-    dma_arena_destroy(shoald->arena);
-    fiber_pool_destroy(shoald->fibers);
-    reactor_destroy(shoald->reactor);
     metrics_destroy(shoald->metrics);
-    return rc != 0 ? rc : shoald->rc;
+    return rc;
 }
 
 struct arguments {
@@ -411,19 +280,19 @@ int main(int argc, char **argv)
     log_set_component(shoald->config.name);
 
     /* Before any thread, so that all inherit it. */
-    sigemptyset(&shoald->signals);
-    sigaddset(&shoald->signals, SIGTERM);
-    sigaddset(&shoald->signals, SIGINT);
-    sigaddset(&shoald->signals, SIGHUP);
-    sigaddset(&shoald->signals, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &shoald->signals, NULL);
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files);
     }
-    int rc = run(shoald);
+    int rc = run(shoald, &signals);
     shoald_config_free(&shoald->config);
     options_free(&command, &arguments);
     return rc == 0 ? 0 : 1;
