@@ -35,6 +35,8 @@ static struct net_peer *peer_of(struct authority *a, uint32_t index)
 {
     const struct map_node *node = &a->map->nodes[index];
     struct net_peer *old = a->peers[index];
+    if (a->stopping)
+        return NULL;
     if (old != NULL && strcmp(a->peer_address[index], node->replication) == 0)
         return old;
     if (old != NULL) {
@@ -104,9 +106,10 @@ static void run_batch(struct authority *a)
     struct list batch;
     list_init(&batch);
     list_splice_back(&batch, &a->changes);
+    a->changes_count = 0;
     struct cluster_map *next = cluster_map_copy(a->map);
     unsigned applied = 0;
-    int error = next == NULL ? SHOAL_E_NO_MEMORY : 0;
+    int error = a->outdated ? SHOAL_E_STALE_EPOCH : next == NULL ? SHOAL_E_NO_MEMORY : 0;
     list_for_each(&batch, struct change, node, change) {
         change->result = error != 0 ? error : change->apply(next, change->arg);
         if (change->result == 0)
@@ -163,6 +166,11 @@ int authority_apply(struct authority *a, int (*apply)(struct cluster_map *map, v
 {
     if (a->stopping)
         return SHOAL_E_SHUTDOWN;
+    if (a->outdated)
+        return SHOAL_E_STALE_EPOCH;
+    if (a->changes_count == AUTHORITY_CHANGES_MAX)
+        return SHOAL_E_BUSY;
+    a->changes_count++;
     struct change change = {.apply = apply, .arg = arg, .urgent = urgent};
     list_push_back(&a->changes, &change.node);
     fiber_queue_wake_one(&a->work);
@@ -190,6 +198,16 @@ int authority_node_died(struct authority *a, const char *node)
     return authority_apply(a, apply_died, name, false);
 }
 
+void authority_outdated(struct authority *a, uint64_t epoch)
+{
+    LOG_ERROR("authority: a node knows epoch %llu and this authority only %llu: is its map an old one?",
+              (unsigned long long)epoch, (unsigned long long)a->map->epoch);
+    if (a->config.outdated == NULL || a->outdated)
+        return;
+    a->outdated = true;
+    a->config.outdated(a->config.ctx, epoch);
+}
+
 int authority_create(const struct authority_config *config, struct authority **out)
 {
     struct authority *a = calloc(1, sizeof *a);
@@ -201,6 +219,7 @@ int authority_create(const struct authority_config *config, struct authority **o
     a->map = config->map;
     list_init(&a->changes);
     fiber_queue_init(&a->work);
+    fiber_queue_init(&a->end);
     fiber_group_init(&a->running);
     int error = a->map->table != NULL ? 0 : cluster_map_place(a->map);
     if (error == 0)
@@ -211,6 +230,10 @@ int authority_create(const struct authority_config *config, struct authority **o
     }
     fiber_group_add(&a->running);
     CHECK(fiber_spawn(a->fibers, publisher, a) == 0);
+    if (config->silence_ns != 0) {
+        fiber_group_add(&a->running);
+        CHECK(fiber_spawn(a->fibers, authority_silence, a) == 0);
+    }
     *out = a;
     return 0;
 }
@@ -235,6 +258,7 @@ void authority_stop(struct authority *a)
 {
     a->stopping = true;
     fiber_queue_wake_all(&a->work);
+    fiber_queue_wake_all(&a->end);
     if (a->listener != NULL)
         net_listener_close(a->listener);
     for (uint32_t i = 0; i < CLUSTER_NODES_MAX; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the authority. authority.c owns the map and publishes; authority_serve.c answers the
- * network; authority_wish.c reads what administrators want.
+ * network; authority_wish.c reads what administrators want; authority_silence.c notices who is not
+ * heard any more.
  *
  * Changes are gathered: whoever wants one queues a struct change and waits. The first of a batch
  * starts a timer; when it ends all are applied to a copy, which is saved and becomes the map. So the
@@ -16,6 +17,8 @@
 #include "net/net.h"
 
 #define AUTHORITY_FIBERS 128u
+/* Changes that wait while nothing can be saved; the other fibers go on answering. */
+#define AUTHORITY_CHANGES_MAX 64u
 #define AUTHORITY_PUSH_NS 2000000000ull
 
 /*
@@ -32,6 +35,12 @@ struct change {
     struct completion done;
 };
 
+/* When a node was last heard, or first missed, in this life of it; and asked whether it lives. */
+struct heard {
+    uint32_t incarnation;
+    uint64_t at_ns, asked_ns;
+};
+
 struct authority {
     struct authority_config config;
     struct cluster_map *map;
@@ -41,14 +50,30 @@ struct authority {
     char peer_address[CLUSTER_NODES_MAX][CLUSTER_ADDRESS_MAX];
     uint64_t pushed[CLUSTER_NODES_MAX]; /* the epoch that a push under way or done carries */
     struct list changes;
+    unsigned changes_count;
     struct fiber_queue work;
     struct fiber_group running;
+    struct heard heard[CLUSTER_NODES_MAX];
+    struct fiber_queue end; /* woken when it stops */
+    bool outdated;
     bool stopping;
 };
 
 /* [fiber] Queue, wait, and return what came of it. */
 int authority_apply(struct authority *authority, int (*apply)(struct cluster_map *map, void *arg),
                     void *arg, bool urgent);
+
+/* The node's process of this incarnation lives. */
+void authority_heard(struct authority *authority, const char *node, size_t len,
+                     uint32_t incarnation);
+void authority_silence(void *authority); /* the fiber that looks for who is silent */
+
+/* [fiber] Ask a node for the epoch and the incarnation that it has; 0 or what net_call() gave. */
+int authority_ask_node(struct net *net, const struct map_node *node, uint64_t deadline_ns,
+                       struct wire_map_get_reply *reply);
+
+/* A node has a newer map: ours is an old one, and nothing may come of it. */
+void authority_outdated(struct authority *authority, uint64_t epoch);
 
 void authority_request(void *ctx, struct net_request *request);
 

@@ -84,9 +84,7 @@ static void serve_enroll(struct authority *a, struct net_request *request,
     if (error == 0 && (ask.node_len == 0 || ask.node_len >= sizeof enroll.name))
         error = SHOAL_E_INVALID;
     if (error == 0 && ask.have_epoch > a->map->epoch) {
-        LOG_ERROR("authority: a node knows epoch %llu and this authority only %llu: is its map an "
-                  "old one?",
-                  (unsigned long long)ask.have_epoch, (unsigned long long)a->map->epoch);
+        authority_outdated(a, ask.have_epoch);
         error = SHOAL_E_STALE_EPOCH;
     }
     if (error == 0) {
@@ -159,6 +157,12 @@ static void serve_heartbeat(struct authority *a, struct net_request *request,
     int error = wire_heartbeat_decode(in, &ask);
     if (error == 0 && !is_node(request, ask.node, ask.node_len))
         error = SHOAL_E_DENIED;
+    if (error == 0 && ask.epoch > a->map->epoch) {
+        authority_outdated(a, ask.epoch);
+        error = SHOAL_E_STALE_EPOCH;
+    }
+    if (error == 0)
+        authority_heard(a, ask.node, ask.node_len, ask.incarnation);
     for (unsigned i = 0; error == 0 && i < ask.failed_count; i++) {
         const struct map_target *target = cluster_map_target(a->map, ask.failed[i].target);
         if (target == NULL || !target->up || !owns_target(a, request, target->id))

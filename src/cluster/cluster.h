@@ -5,8 +5,8 @@
  * The map says which nodes, targets and pools there are and in what state; each change gives it the
  * next epoch. From the map alone everybody computes where an object lives (place/place.h). Nodes
  * and clients keep the newest one they have seen and pass it on. The *authority* is who agrees to
- * changes: the supervisor of `shoal up` here, etcd later. Nodes reach it through struct
- * authority_door. docs/protocol.md, section 2, has the rules (R1 to R6).
+ * changes: the supervisor of `shoal up`, or the node that etcd's members have elected. Nodes reach it
+ * through struct authority_door. docs/protocol.md, section 2, has the rules (R1 to R6).
  */
 #ifndef SHOAL_CLUSTER_CLUSTER_H
 #define SHOAL_CLUSTER_CLUSTER_H
@@ -228,7 +228,11 @@ struct authority_door authority_remote_door(struct authority_remote *remote);
  * @save: make the map durable; blocking is fine. Return 0 or a SHOAL_E_*: then nothing is changed
  * @wish: what the authority does not know itself ("node_stop"); NULL: none. [fiber] *answer is a
  *        line of JSON that the authority frees. Return SHOAL_E_UNSUPPORTED for unknown ones
+ * @outdated: a node has a newer map than this authority, which will change nothing from then on;
+ *            must not block. NULL: only that node is refused
  * @gather_ns: deaths and enrolments within it are judged together; 0: 300 ms
+ * @silence_ns: a node that is up and was not heard for so long is down; 0: never, somebody else sees
+ *              deaths. It is counted from zero by each authority: what one before it heard is unknown
  */
 struct authority_config {
     struct reactor *reactor;
@@ -236,8 +240,10 @@ struct authority_config {
     struct cluster_map *map;
     int (*save)(void *ctx, const void *map, size_t len);
     int (*wish)(void *ctx, const char *wish, char **answer);
+    void (*outdated)(void *ctx, uint64_t epoch);
     void *ctx;
     uint64_t gather_ns;
+    uint64_t silence_ns;
 };
 
 struct authority;

@@ -251,7 +251,8 @@ void serve_map_get(struct request *r)
     REQUEST(r, map_get, ask);
     const struct cluster_map *map = r->node->map;
     if (map == NULL || map->epoch <= ask.have_epoch) {
-        struct wire_map_get_reply none = {.epoch = map == NULL ? 0 : map->epoch};
+        struct wire_map_get_reply none = {.epoch = map == NULL ? 0 : map->epoch,
+                                          .incarnation = r->node->incarnation};
         REPLY(r, map_get, &none, NULL, 0);
         return;
     }
@@ -261,7 +262,8 @@ void serve_map_get(struct request *r)
         reply_status(r, SHOAL_E_NO_MEMORY);
         return;
     }
-    struct wire_map_get_reply reply = {.epoch = map->epoch};
+    struct wire_map_get_reply reply = {.epoch = map->epoch,
+                                       .incarnation = r->node->incarnation};
     struct iovec payload = {bytes, cluster_map_encode(map, bytes, room)};
     REPLY(r, map_get, &reply, &payload, 1);
     free(bytes);

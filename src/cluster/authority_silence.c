@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who is not heard any more. The books are in memory only and each authority begins them anew: what
+ * an earlier one heard, or failed to hear, is no evidence, and neither is time in which this process
+ * itself stood still.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/macros.h"
+#include "cluster/authority_private.h"
+#include "core/reactor.h"
+
+#define LOOKS_PER_SILENCE 12u
+
+void authority_heard(struct authority *a, const char *name, size_t len, uint32_t incarnation)
+{
+    for (uint32_t i = 0; i < a->map->nodes_count; i++) {
+        const struct map_node *node = &a->map->nodes[i];
+        if (strlen(node->name) == len && memcmp(node->name, name, len) == 0 &&
+            node->incarnation == incarnation)
+            a->heard[i] = (struct heard){incarnation, reactor_now_ns(a->config.reactor), 0};
+    }
+}
+
+static bool is_silent(const struct authority *a, const struct map_node *node, uint32_t index)
+{
+    const struct heard *heard = &a->heard[index];
+    return node->up && heard->incarnation == node->incarnation &&
+           reactor_now_ns(a->config.reactor) - heard->at_ns > a->config.silence_ns;
+}
+
+struct silence {
+    const struct authority *authority;
+    uint64_t due_ns;
+};
+
+/* Who overslept heard nobody meanwhile. */
+static bool overslept(const struct authority *a, uint64_t due_ns)
+{
+    return reactor_now_ns(a->config.reactor) > due_ns + a->config.silence_ns / 4;
+}
+
+/* Judged when it is applied: the change has waited, and a node may have been heard meanwhile. */
+static int apply_silence(struct cluster_map *map, void *arg)
+{
+    const struct silence *silence = arg;
+    const struct authority *a = silence->authority;
+    unsigned found = 0;
+    if (overslept(a, silence->due_ns))
+        return SHOAL_E_TIMEOUT;
+    for (uint32_t i = 0; i < map->nodes_count; i++) {
+        if (!is_silent(a, &map->nodes[i], i))
+            continue;
+        (void)map_change_node_down(map, map->nodes[i].name);
+        found++;
+    }
+    return found > 0 ? 0 : SHOAL_E_EXISTS;
+}
+
+int authority_ask_node(struct net *net, const struct map_node *node, uint64_t deadline_ns,
+                       struct wire_map_get_reply *reply)
+{
+    struct wire_head head = {.type = WIRE_map_get, .target = WIRE_NO_TARGET};
+    /* As if we had them all: an answer without the map. */
+    struct wire_map_get ask = {.have_epoch = UINT64_MAX};
+    uint8_t header[256];
+    struct net_call call = {
+        .header = header,
+        .header_len = wire_map_get_encode(header, sizeof header, &head, &ask),
+        .deadline_ns = deadline_ns,
+        .reply_header = header,
+        .reply_header_len = sizeof header,
+    };
+    struct net_peer *peer;
+    int error = net_peer_open(net, node->replication, node->name, 1, &peer);
+    if (error != 0)
+        return error;
+    error = net_call(peer, &call);
+    net_peer_close(peer);
+    if (error != 0)
+        return error;
+    struct decoder in = decoder_init(header, call.reply_header_len);
+    wire_head_decode(&in, &head);
+    return !decoder_ok(&in) || head.status != 0 ? SHOAL_E_INVALID
+                                                : wire_map_get_reply_decode(&in, reply);
+}
+
+struct question {
+    struct authority *authority;
+    struct map_node node;
+};
+
+static void ask(void *arg)
+{
+    struct question *question = arg;
+    struct authority *a = question->authority;
+    const struct map_node *node = &question->node;
+    struct wire_map_get_reply reply;
+    uint64_t deadline = reactor_now_ns(a->config.reactor) + a->config.silence_ns / 4;
+    if (authority_ask_node(a->config.net, node, deadline, &reply) == 0 && !a->stopping)
+        authority_heard(a, node->name, strlen(node->name), reply.incarnation);
+    fiber_group_done(&a->running);
+    free(question);
+}
+
+/* One that lives may not know who leads, when it alone has lost etcd: so it is asked before. */
+static void ask_node(struct authority *a, const struct map_node *node)
+{
+    struct question *question = malloc(sizeof *question);
+    if (question == NULL)
+        return;
+    *question = (struct question){a, *node};
+    fiber_group_add(&a->running);
+    if (fiber_spawn(a->fibers, ask, question) != 0) {
+        fiber_group_done(&a->running);
+        free(question);
+    }
+}
+
+/* Lives that the books do not have yet begin now. */
+static bool look(struct authority *a, bool anew)
+{
+    uint64_t now = reactor_now_ns(a->config.reactor);
+    bool silent = false;
+    for (uint32_t i = 0; i < a->map->nodes_count; i++) {
+        const struct map_node *node = &a->map->nodes[i];
+        struct heard *heard = &a->heard[i];
+        if (anew || heard->incarnation != node->incarnation)
+            *heard = (struct heard){node->incarnation, now, 0};
+        if (node->up && now - heard->at_ns > a->config.silence_ns / 2 &&
+            now - heard->asked_ns > a->config.silence_ns / 4) {
+            heard->asked_ns = now;
+            ask_node(a, node);
+        }
+        silent |= is_silent(a, node, i);
+    }
+    return silent;
+}
+
+static void tell(const struct authority *a)
+{
+    for (uint32_t i = 0; i < a->map->nodes_count; i++)
+        if (is_silent(a, &a->map->nodes[i], i))
+            LOG_WARN("authority: %s was not heard for %llu ms", a->map->nodes[i].name,
+                     (unsigned long long)(a->config.silence_ns / 1000000));
+}
+
+void authority_silence(void *arg)
+{
+    struct authority *a = arg;
+    bool anew = true;
+    while (!a->stopping) {
+        uint64_t pause = a->config.silence_ns / LOOKS_PER_SILENCE;
+        struct silence silence = {a, reactor_now_ns(a->config.reactor) + a->config.gather_ns};
+        if (look(a, anew) && !a->outdated) {
+            tell(a);
+            if (authority_apply(a, apply_silence, &silence, false) != 0)
+                pause = a->config.silence_ns;
+        }
+        uint64_t due = reactor_now_ns(a->config.reactor) + pause;
+        fiber_queue_wait_until(&a->end, due);
+        anew = overslept(a, due);
+    }
+    fiber_group_done(&a->running);
+}
