@@ -273,6 +273,32 @@ int authority_change(struct authority *authority, int (*change)(struct cluster_m
  */
 void authority_wish(struct authority *authority, const char *wish, char **answer);
 
+/*
+ * etcd, through libcurl and a thread of its own. Linked with cluster_etcd_dep only.
+ *
+ * @endpoints: "https://HOST:PORT"; "http://" only without certificates
+ * @ca, @certificate, @key: PEM files; read anew for each connection
+ */
+struct etcd_config {
+    const char *const *endpoints;
+    unsigned endpoints_count;
+    const char *ca, *certificate, *key;
+};
+
+struct etcd_ops; /* cluster/etcd.h */
+struct etcd_door {
+    const struct etcd_ops *ops;
+    void *ctx;
+};
+
+struct etcd_client;
+/* Connects to nobody yet. Return: 0, SHOAL_E_CONFIG (logged), NO_MEMORY or SYSTEM. */
+int etcd_client_create(struct reactor *reactor, const struct etcd_config *config,
+                       struct etcd_client **out);
+void etcd_client_stop(struct etcd_client *client);    /* [fiber] all that is under way fails */
+void etcd_client_destroy(struct etcd_client *client); /* after etcd_client_stop() */
+struct etcd_door etcd_client_door(struct etcd_client *client);
+
 /* A pool from such JSON fields, and the map as JSON; for the command line too. */
 struct json_t;
 int map_pool_from_json(const struct json_t *json, struct map_pool *pool, char *why);
