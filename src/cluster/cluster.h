@@ -299,6 +299,49 @@ void etcd_client_stop(struct etcd_client *client);    /* [fiber] all that is und
 void etcd_client_destroy(struct etcd_client *client); /* after etcd_client_stop() */
 struct etcd_door etcd_client_door(struct etcd_client *client);
 
+/*
+ * The authority over etcd. Each node has one: it stands for election, is the authority while it is
+ * elected, and otherwise the door to the one who is. docs/decisions/etcd.md says how.
+ *
+ * @net: where nodes call each other; @address: where the authority listens, "host:port"
+ * @prefix: of the cluster's keys in etcd
+ * @cluster: the cluster's id, or all zero for that of the map in etcd
+ * @known_epoch: of the newest map that this node has; NULL: none
+ * @mark_load, @mark_save: a number that only grows, durable: how new a map this node has seen in
+ *      etcd. SHOAL_E_NOT_FOUND: none yet. NULL: not kept
+ * @silence_ns: as of struct authority_config
+ */
+struct authority_etcd_config {
+    struct reactor *reactor;
+    struct net *net;
+    struct etcd_door etcd;
+    const char *name, *address, *prefix;
+    uint8_t cluster[16];
+    uint64_t (*known_epoch)(void *ctx);
+    int (*mark_load)(void *ctx, uint64_t *mark);
+    int (*mark_save)(void *ctx, uint64_t mark);
+    void *ctx;
+    uint64_t silence_ns;
+};
+
+struct authority_etcd;
+/* [fiber] Listens, and goes on by itself. Return: 0, NO_MEMORY, or what net_listen() gave. */
+int authority_etcd_create(const struct authority_etcd_config *config, struct authority_etcd **out);
+void authority_etcd_stop(struct authority_etcd *e);    /* [fiber] resigns if it can */
+void authority_etcd_destroy(struct authority_etcd *e); /* after authority_etcd_stop() */
+/* While nobody is known to lead, its calls end with SHOAL_E_UNAVAILABLE. */
+struct authority_door authority_etcd_door(struct authority_etcd *e);
+/* The authority while this node leads, else NULL; valid until the calling fiber blocks. */
+struct authority *authority_etcd_leads(struct authority_etcd *e);
+/* "host:port" of who leads as far as is known, or ""; valid until the calling fiber blocks. */
+const char *authority_etcd_leader(const struct authority_etcd *e);
+
+/*
+ * authority_etcd_found() - [fiber] Put the first map of a new cluster into etcd.
+ * Return: 0, SHOAL_E_EXISTS when there is one, or an error with which nothing is known.
+ */
+int authority_etcd_found(struct etcd_door etcd, const char *prefix, const struct cluster_map *map);
+
 /* A pool from such JSON fields, and the map as JSON; for the command line too. */
 struct json_t;
 int map_pool_from_json(const struct json_t *json, struct map_pool *pool, char *why);
