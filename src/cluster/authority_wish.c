@@ -178,6 +178,7 @@ void authority_wish(struct authority *a, const char *wish, char **answer)
     } else if (strcmp(name, "map") == 0) {
         json_t *map = cluster_map_to_json(a->map);
         *answer = render(json_pack("{s:b,s:o}", "ok", 1, "map", map));
+        out.error = SHOAL_E_NO_MEMORY; /* if it is NULL */
     } else if (!wish_known(a, name, json, &out)) {
         int error = a->config.wish == NULL ? SHOAL_E_UNSUPPORTED
                                            : a->config.wish(a->config.ctx, wish, answer);

@@ -342,7 +342,7 @@ const char *authority_etcd_leader(const struct authority_etcd *e);
  */
 int authority_etcd_found(struct etcd_door etcd, const char *prefix, const struct cluster_map *map);
 
-/* A pool from such JSON fields, and the map as JSON; for the command line too. */
+/* A pool from such JSON fields, and the map as JSON (NULL: no memory); for the command line too. */
 struct json_t;
 int map_pool_from_json(const struct json_t *json, struct map_pool *pool, char *why);
 struct json_t *cluster_map_to_json(const struct cluster_map *map);

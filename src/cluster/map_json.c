@@ -95,17 +95,29 @@ int map_pool_from_json(const json_t *json, struct map_pool *pool, char *why)
     return map_pool_check(NULL, pool, why);
 }
 
+/* NULL for what lacks a part: half a list reads like a whole one. */
+static json_t *whole_or_none(json_t *json, bool whole)
+{
+    if (whole)
+        return json;
+    json_decref(json);
+    return NULL;
+}
+
 static json_t *pool_to_json(const struct cluster_map *map, const struct map_pool *pool)
 {
     json_t *users = json_array();
+    bool whole = true;
     for (unsigned i = 0; i < pool->users_count; i++)
-        json_array_append_new(users, json_string(pool->users[i]));
-    return json_pack("{s:i,s:s,s:b,s:i,s:i,s:b,s:I,s:I,s:I,s:I,s:b,s:o}", "id", (int)pool->id,
-                     "name", pool->name, "erasure", pool->erasure, "k", pool->k, "m", pool->m,
-                     "cache", pool->cache, "ttl_s", (json_int_t)pool->ttl_s, "quota_bytes",
-                     (json_int_t)pool->quota_bytes, "stripe_size", (json_int_t)pool->stripe_size,
-                     "copies_below", (json_int_t)pool->copies_below, "unsafe",
-                     cluster_map_pool_unsafe(map, pool), "users", users);
+        whole &= json_array_append_new(users, json_string(pool->users[i])) == 0;
+    json_t *json = json_pack(
+        "{s:i,s:s,s:b,s:i,s:i,s:b,s:I,s:I,s:I,s:I,s:b,s:o}", "id", (int)pool->id, "name",
+        pool->name, "erasure", pool->erasure, "k", pool->k, "m", pool->m, "cache", pool->cache,
+        "ttl_s", (json_int_t)pool->ttl_s, "quota_bytes", (json_int_t)pool->quota_bytes,
+        "stripe_size", (json_int_t)pool->stripe_size, "copies_below",
+        (json_int_t)pool->copies_below, "unsafe", cluster_map_pool_unsafe(map, pool), "users",
+        users);
+    return whole_or_none(json, whole);
 }
 
 static const char *state_name(enum target_state state)
@@ -119,25 +131,28 @@ json_t *cluster_map_to_json(const struct cluster_map *map)
     char cluster[2 * sizeof map->cluster + 1];
     hex_encode(map->cluster, sizeof map->cluster, cluster);
     json_t *nodes = json_array(), *targets = json_array(), *pools = json_array();
+    bool whole = true;
     for (uint32_t i = 0; i < map->nodes_count; i++) {
         const struct map_node *node = &map->nodes[i];
-        json_array_append_new(
-            nodes, json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:b}", "name", node->name, "data",
-                             node->data, "replication", node->replication, "management",
-                             node->management, "domain", (json_int_t)node->domain, "incarnation",
-                             (json_int_t)node->incarnation, "up", node->up));
+        json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:b}", "name", node->name, "data",
+                                 node->data, "replication", node->replication, "management",
+                                 node->management, "domain", (json_int_t)node->domain,
+                                 "incarnation", (json_int_t)node->incarnation, "up", node->up);
+        whole &= json_array_append_new(nodes, json) == 0;
     }
     for (uint32_t i = 0; i < map->targets_count; i++) {
         const struct map_target *target = &map->targets[i];
-        json_array_append_new(
-            targets, json_pack("{s:I,s:s,s:I,s:s,s:b,s:b}", "id", (json_int_t)target->id, "node",
-                               map->nodes[target->node].name, "weight",
-                               (json_int_t)target->weight, "state", state_name(target->state),
-                               "up", target->up, "lost", target->lost));
+        json_t *json = json_pack("{s:I,s:s,s:I,s:s,s:b,s:b}", "id", (json_int_t)target->id, "node",
+                                 map->nodes[target->node].name, "weight",
+                                 (json_int_t)target->weight, "state", state_name(target->state),
+                                 "up", target->up, "lost", target->lost);
+        whole &= json_array_append_new(targets, json) == 0;
     }
     for (uint32_t i = 0; i < map->pools_count; i++)
-        json_array_append_new(pools, pool_to_json(map, &map->pools[i]));
-    return json_pack("{s:s,s:I,s:I,s:o,s:o,s:o}", "cluster", cluster, "epoch",
-                     (json_int_t)map->epoch, "partition_bits", (json_int_t)map->partition_bits,
-                     "nodes", nodes, "targets", targets, "pools", pools);
+        whole &= json_array_append_new(pools, pool_to_json(map, &map->pools[i])) == 0;
+    json_t *json = json_pack("{s:s,s:I,s:I,s:o,s:o,s:o}", "cluster", cluster, "epoch",
+                             (json_int_t)map->epoch, "partition_bits",
+                             (json_int_t)map->partition_bits, "nodes", nodes, "targets", targets,
+                             "pools", pools);
+    return whole_or_none(json, whole);
 }
