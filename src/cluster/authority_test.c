@@ -1,123 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "cluster/cluster.h"
-#include "cluster/test_map.h"
-#include "core/test_reactor.h"
-#include "net/net.h"
-#include "shoal/error.h"
-
-struct rig {
-    struct test_clock clock;
-    struct reactor *reactor;
-    struct fiber_pool *fibers;
-    struct net_sim_world *world;
-    struct net *authority_net, *node_net, *admin_net;
-    struct authority *authority;
-    struct authority_remote *remote;
-    unsigned saves;
-    int save_result;
-    void (*body)(struct rig *rig);
-    bool done;
-};
-
-static int save(void *ctx, const void *map, size_t len)
-{
-    struct rig *rig = ctx;
-    struct cluster_map *saved = NULL;
-    CHECK(cluster_map_decode(map, len, &saved) == 0);
-    cluster_map_free(saved);
-    rig->saves++;
-    return rig->save_result;
-}
-
-static void run_body(void *arg)
-{
-    struct rig *rig = arg;
-    rig->body(rig);
-    authority_remote_destroy(rig->remote);
-    authority_stop(rig->authority);
-    net_destroy(rig->authority_net);
-    net_destroy(rig->node_net);
-    net_destroy(rig->admin_net);
-    rig->done = true;
-}
-
-static struct net *net_of(struct rig *rig, const char *host, enum net_role role, const char *name)
-{
-    struct net_identity identity = {.role = role, .cluster = "c"};
-    struct net *net;
-    snprintf(identity.name, sizeof identity.name, "%s", name);
-    assert_int_equal(net_sim_create(rig->world, rig->reactor, host, &identity, &net), 0);
-    return net;
-}
-
-static void run(void (*body)(struct rig *rig))
-{
-    struct rig rig = {.body = body};
-    struct net_sim_faults faults = {.delay_ns = 1000};
-    rig.reactor = test_reactor_virtual(&rig.clock, 7);
-    assert_int_equal(fiber_pool_create(rig.reactor, "test", 8, 0, &rig.fibers), 0);
-    assert_int_equal(net_sim_world_create(&rig.clock.clock, 7, &faults, &rig.world), 0);
-    rig.authority_net = net_of(&rig, "authority", NET_ROLE_AUTHORITY, "authority");
-    rig.node_net = net_of(&rig, "n0", NET_ROLE_NODE, "n0");
-    rig.admin_net = net_of(&rig, "admin", NET_ROLE_ADMIN, "admin");
-    struct authority_config config = {.reactor = rig.reactor,
-                                      .net = rig.authority_net,
-                                      .map = test_map(6, 1, 4),
-                                      .save = save,
-                                      .ctx = &rig};
-    assert_int_equal(authority_create(&config, &rig.authority), 0);
-    assert_int_equal(authority_listen(rig.authority, "authority:1"), 0);
-    assert_int_equal(
-        authority_remote_create(rig.reactor, rig.node_net, "authority:1", &rig.remote), 0);
-    assert_int_equal(fiber_spawn(rig.fibers, run_body, &rig), 0);
-    while (!rig.done) {
-        while (reactor_poll_once(rig.reactor) > 0)
-            ;
-        uint64_t next = reactor_next_timer_ns(rig.reactor);
-        uint64_t message = net_sim_next_event_ns(rig.world);
-        next = message < next ? message : next;
-        if (rig.done)
-            break;
-        assert_true(next != UINT64_MAX);
-        if (next > rig.clock.now_ns)
-            rig.clock.now_ns = next;
-    }
-    while (fiber_pool_in_use(rig.fibers) > 0)
-        reactor_poll_once(rig.reactor);
-    authority_destroy(rig.authority);
-    net_sim_world_destroy(rig.world);
-    fiber_pool_destroy(rig.fibers);
-    reactor_destroy(rig.reactor);
-}
-
-static int enroll(struct rig *rig, const char *name, uint32_t target, uint64_t have,
-                  struct wire_enroll_reply *reply)
-{
-    struct authority_door door = authority_remote_door(rig->remote);
-    struct wire_enroll ask = {.node_len = (uint16_t)strlen(name), .have_epoch = have};
-    memcpy(ask.node, name, ask.node_len);
-    ask.targets_count = 1;
-    ask.targets[0].target = target;
-    return door.ops->enroll(door.ctx, &ask, reply);
-}
+#include "cluster/test_authority.h"
 
 static void enroll_body(struct rig *rig)
 {
     struct wire_enroll_reply reply = {0};
     struct authority_door door = authority_remote_door(rig->remote);
-    CHECK(enroll(rig, "n0", 0, 0, &reply) == 0);
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == 0);
     CHECK(reply.incarnation == 1 && reply.epoch == 1 && rig->saves == 1);
-    CHECK(enroll(rig, "n1", 1, 0, &reply) == SHOAL_E_DENIED);
-    CHECK(enroll(rig, "n0", 3, 0, &reply) == SHOAL_E_INVALID);
-    CHECK(enroll(rig, "n0", 0, 99, &reply) == SHOAL_E_STALE_EPOCH);
+    CHECK(rig_enroll(rig, "n1", 1, 0, &reply) == SHOAL_E_DENIED);
+    CHECK(rig_enroll(rig, "n0", 3, 0, &reply) == SHOAL_E_INVALID);
+    CHECK(rig_enroll(rig, "n0", 0, 99, &reply) == SHOAL_E_STALE_EPOCH);
     CHECK(rig->saves == 1);
 
     struct wire_heartbeat beat = {.node_len = 2, .node = "n0", .incarnation = 1};
@@ -136,7 +28,7 @@ static void enroll_body(struct rig *rig)
 static void a_node_enrols_for_itself_only(void **state)
 {
     (void)state;
-    run(enroll_body);
+    rig_run(enroll_body);
 }
 
 static void wish_body(struct rig *rig)
@@ -179,23 +71,23 @@ static void wish_body(struct rig *rig)
 static void wishes_are_granted_or_explained(void **state)
 {
     (void)state;
-    run(wish_body);
+    rig_run(wish_body);
 }
 
 static void save_body(struct rig *rig)
 {
     struct wire_enroll_reply reply;
     rig->save_result = SHOAL_E_FULL;
-    CHECK(enroll(rig, "n0", 0, 0, &reply) == SHOAL_E_FULL);
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == SHOAL_E_FULL);
     CHECK(authority_map(rig->authority)->epoch == 0);
     rig->save_result = 0;
-    CHECK(enroll(rig, "n0", 0, 0, &reply) == 0 && reply.epoch == 1);
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == 0 && reply.epoch == 1);
 }
 
 static void an_epoch_that_cannot_be_saved_never_was(void **state)
 {
     (void)state;
-    run(save_body);
+    rig_run(save_body);
 }
 
 struct death {
@@ -219,7 +111,7 @@ static void deaths_body(struct rig *rig)
                    "{\"wish\":\"pool_create\",\"name\":\"d\",\"erasure\":true,\"k\":4,\"m\":2}",
                    &answer);
     free(answer);
-    CHECK(enroll(rig, "n0", 0, 0, &reply) == 0);
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == 0);
     uint64_t epoch = authority_map(rig->authority)->epoch;
     struct fiber_group group;
     struct death deaths[3];
@@ -239,7 +131,7 @@ static void deaths_body(struct rig *rig)
 static void deaths_at_the_same_time_are_one_epoch(void **state)
 {
     (void)state;
-    run(deaths_body);
+    rig_run(deaths_body);
 }
 
 int main(void)

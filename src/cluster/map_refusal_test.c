@@ -437,6 +437,32 @@ static void memory_that_runs_out_is_told_and_nothing_else_happens(void **state)
     cluster_map_free(map);
 }
 
+/* A list of which a part is missing reads like a whole one. */
+static void a_map_as_json_is_all_of_it_or_nothing(void **state)
+{
+    (void)state;
+    struct cluster_map *map = six();
+    map->pools[0].m = 0; /* unsafe, as a pool is called when nobody can tell */
+    map->pools[1].m = 0;
+    map->pools[1].users_count = 2;
+    memcpy(map->pools[1].users[0], "alice", sizeof "alice");
+    memcpy(map->pools[1].users[1], "bob", sizeof "bob");
+    json_set_alloc_funcs(malloc, free);
+    json_t *whole = cluster_map_to_json(map);
+    assert_int_equal(json_array_size(json_object_get(whole, "targets")), 6);
+    uint64_t nth = 0;
+    for (bool fired = true; fired;) {
+        memory_fail_after(++nth);
+        json_t *json = cluster_map_to_json(map);
+        fired = memory_fail_fired();
+        assert_true(json == NULL || json_equal(json, whole));
+        json_decref(json);
+    }
+    assert_true(nth > 100);
+    json_decref(whole);
+    cluster_map_free(map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +479,7 @@ int main(void)
         cmocka_unit_test(counts_beyond_their_bounds_are_refused),
         cmocka_unit_test(a_map_cut_anywhere_or_too_long_is_refused),
         cmocka_unit_test(memory_that_runs_out_is_told_and_nothing_else_happens),
+        cmocka_unit_test(a_map_as_json_is_all_of_it_or_nothing),
     };
     return cmocka_run_group_tests_name("map refusal", tests, NULL, NULL);
 }
