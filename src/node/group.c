@@ -64,6 +64,74 @@ struct group_part *group_part_for(const struct node *node, const struct wire_hea
     return node->part;
 }
 
+/* ---- what parts ask of the authority, through the leader ---- */
+
+struct question {
+    struct mail mail;
+    struct group_part *from;
+    int (*put)(struct authority_door door, const void *ask, void *reply);
+    const void *ask;
+    void *reply;
+    int result;
+    struct completion done;
+};
+
+static void question_back(struct mail *mail)
+{
+    struct question *q = container_of(mail, struct question, mail);
+    completion_signal(&q->done, q->result);
+}
+
+static void question_answered(struct question *q, int result)
+{
+    q->result = result;
+    q->mail.deliver = question_back;
+    mailbox_post(q->from->reactor, &q->mail);
+}
+
+static void question_fiber(void *arg)
+{
+    struct question *q = arg;
+    struct node *leader = q->from->group->parts[0].node;
+    question_answered(q, q->put(leader->config.authority, q->ask, q->reply));
+}
+
+static void question_there(struct mail *mail)
+{
+    struct question *q = container_of(mail, struct question, mail);
+    struct node *leader = q->from->group->parts[0].node;
+    if (leader == NULL || leader->stopping)
+        question_answered(q, SHOAL_E_SHUTDOWN);
+    else if (fiber_spawn(leader->pools[CLASS_CONTROL], question_fiber, q) != 0)
+        question_answered(q, SHOAL_E_BUSY);
+}
+
+static int question(struct group_part *from,
+                    int (*put)(struct authority_door door, const void *ask, void *reply),
+                    const void *ask, void *reply)
+{
+    struct question q = {.mail.deliver = question_there, .from = from, .put = put, .ask = ask,
+                         .reply = reply};
+    mailbox_post(from->group->parts[0].reactor, &q.mail);
+    return (int)completion_wait(&q.done);
+}
+
+static int put_caught_up(struct authority_door door, const void *ask, void *reply)
+{
+    return door.ops->caught_up(door.ctx, ask, reply);
+}
+
+static int part_caught_up(void *ctx, const struct wire_caught_up *ask,
+                          struct wire_caught_up_reply *reply)
+{
+    return question(ctx, put_caught_up, ask, reply);
+}
+
+/* What a part asks that does not lead; the other questions are the leader's. */
+static const struct authority_ops part_ops = {.caught_up = part_caught_up};
+_Static_assert(sizeof part_ops == 4 * sizeof(void (*)(void)),
+               "a question to the authority was added: do parts that do not lead ask it?");
+
 /* ---- creation ---- */
 
 int node_group_create(struct node_config *parts, unsigned count, struct node_group **out)
@@ -77,6 +145,7 @@ int node_group_create(struct node_config *parts, unsigned count, struct node_gro
     group->want.mail.deliver = want_rung;
     for (unsigned i = 0; i < count; i++) {
         struct group_part *part = &group->parts[i];
+        part->group = group;
         part->reactor = parts[i].reactor;
         part->service = (struct net_service){part_request, part};
         part->offered.mail.deliver = offer_rung;
@@ -91,6 +160,8 @@ int node_group_create(struct node_config *parts, unsigned count, struct node_gro
         }
         parts[i].group = group;
         parts[i].part = i;
+        if (i > 0)
+            parts[i].authority = (struct authority_door){&part_ops, part};
     }
     *out = group;
     return 0;

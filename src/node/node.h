@@ -104,8 +104,8 @@ struct node_config {
 
 /*
  * node_group_create() - Make one node of several. Of each config its reactor and targets are read,
- * and its group and part are set. The first leads: it alone uses the authority but for what concerns
- * one target, and the store. What arrives at any of them reaches the one whose target it is for, so
+ * and its group and part are set, and the others' authority: the first leads, and it alone uses its
+ * authority and its store. What arrives at any of them reaches the one whose target it is for, so
  * all may listen at one address (NET_SHARE_JOIN). Start the first, whose address the others need; stop
  * all before one is destroyed; destroy the group last.
  * Return: 0, SHOAL_E_NO_MEMORY, SHOAL_E_INVALID (more than NODE_TARGETS_MAX targets).

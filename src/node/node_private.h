@@ -241,6 +241,7 @@ struct bell {
 
 /* @node: of its own reactor only; NULL before it is created and after */
 struct group_part {
+    struct node_group *group;
     struct reactor *reactor;
     struct net_service service; /* for requests that came by another part */
     struct node *node;

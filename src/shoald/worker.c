@@ -104,7 +104,10 @@ static int open_planes(struct worker *w)
         LOG_ERROR("cannot use the certificate %s: %s", config->certificate, shoal_error_text(rc));
         return rc;
     }
-    return authority_remote_create(w->reactor, w->replication, config->authority, &w->authority);
+    return w->share == NET_SHARE_JOIN /* another worker leads */
+               ? 0
+               : authority_remote_create(w->reactor, w->replication, config->authority,
+                                         &w->authority);
 }
 
 static int reload(struct worker *w)
@@ -131,7 +134,8 @@ static int open_all(struct worker *w)
     part->replication = w->replication;
     part->arena = w->arena;
     part->metrics = w->metrics;
-    part->authority = authority_remote_door(w->authority);
+    if (w->authority != NULL)
+        part->authority = authority_remote_door(w->authority);
     part->targets_count = w->devices_count;
     part->scrub_bytes_per_s = w->config->scrub_rate;
     part->catch_up_bytes_per_s = w->config->catch_up_rate;
