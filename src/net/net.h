@@ -35,8 +35,18 @@ struct net_request;
 #define NET_IOV_MAX 16u
 #define NET_ADDRESS_MAX 64u /* "10.0.0.1:7400", "[::1]:7400", or a simulated host's name */
 
-/* What a certificate says of its holder: who may send which message is decided by this. */
-enum net_role { NET_ROLE_NONE, NET_ROLE_CLIENT, NET_ROLE_NODE, NET_ROLE_AUTHORITY, NET_ROLE_ADMIN };
+/*
+ * What a certificate says of its holder: who may send which message is decided by this. NET_ROLE_JOIN
+ * is of the bearer of a token: he may ask for a node's certificate, and nothing else.
+ */
+enum net_role {
+    NET_ROLE_NONE,
+    NET_ROLE_CLIENT,
+    NET_ROLE_NODE,
+    NET_ROLE_AUTHORITY,
+    NET_ROLE_ADMIN,
+    NET_ROLE_JOIN
+};
 
 struct net_identity {
     enum net_role role;
@@ -107,6 +117,8 @@ void net_call_cancel(struct net_peer *peer, struct net_call *call);
 
 int net_listen(struct net *net, const char *address, const struct net_service *service,
                struct net_listener **out);
+/* Is this text an address as TCP takes it? */
+bool net_address_is_valid(const char *text);
 /* The address really listened on (port 0 asks for any). */
 const char *net_listener_address(const struct net_listener *listener);
 /* [fiber] Unanswered requests are cancelled; returns when their handlers have answered. */
@@ -200,15 +212,18 @@ struct net_tcp_config {
  * SHOAL_E_UNSUPPORTED for a reactor without io_uring, SHOAL_E_NO_MEMORY
  */
 int net_tcp_create(struct reactor *reactor, const struct net_tcp_config *config, struct net **out);
-/* Read the certificates again: for new connections; those that are open stay. On an error the old
- * ones stay in use. */
+/*
+ * Read the certificates again: for new connections; those that are open stay. On an error the old ones
+ * stay in use. A net does it by itself before a new connection when the files have changed, and looks
+ * at most once a second; this is for who wants to be told.
+ */
 int net_tcp_reload(struct net *net);
 const struct net_identity *net_tcp_identity(const struct net *net);
 
 /* ---- certificates ---- */
 
 /*
- * For `shoal up` and tests: keys on P-256, files of mode 0600 written at once or not at all. Each
+ * Keys on P-256, files of mode 0600 written at once or not at all. Each
  * makes DIRECTORY/STEM.crt and .key; the authority's stem is "ca". Blocking. Return: 0 or an error,
  * with a line in the log.
  */
@@ -225,6 +240,31 @@ struct net_cert_request {
     const char *directory, *stem;
 };
 int net_cert_issue_for(const char *ca_directory, const struct net_cert_request *request);
+
+/*
+ * The same where the authority's key is on another host. net_cert_request() makes DIRECTORY/STEM.key
+ * and the text of a request; net_cert_request_read() says what one asks for, and that who made it has
+ * the key; net_cert_sign() answers with a certificate that says what @request says (its directory and
+ * stem are not used): that is for the signer to decide. Texts are PEM, and the caller's to free.
+ */
+int net_cert_request(const struct net_cert_request *request, char **csr);
+int net_cert_request_read(const char *csr, struct net_identity *wanted);
+int net_cert_sign(const char *ca_directory, const char *csr, const struct net_cert_request *request,
+                  char **certificate);
+
+struct net_cert_info {
+    struct net_identity identity;
+    int64_t valid_from_s, valid_until_s; /* since 1970 */
+    char fingerprint[65];                /* SHA-256 */
+};
+/* Return: 0, SHOAL_E_CONFIG: no certificate, SHOAL_E_DENIED: it says no role we know. */
+int net_cert_read(const char *path, struct net_cert_info *info);
+/* Would a net work with these now? Return: 0, or SHOAL_E_CONFIG and @why, a sentence. */
+int net_cert_check(const char *certificate, const char *key, const char *ca,
+                   struct net_cert_info *info, char *why, size_t size);
+
+enum net_role net_role_named(const char *name); /* NET_ROLE_NONE: there is no such role */
+const char *net_role_name(enum net_role role);
 
 /* ---- backend: simulated ---- */
 

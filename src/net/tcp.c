@@ -3,11 +3,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "net/cert.h"
 #include "shoal/error.h"
+
+#define LOOK_NS UINT64_C(1000000000) /* between looks at the files of certificates */
 
 uint64_t tcp_now(const struct tcp_net *net)
 {
@@ -70,6 +73,19 @@ static int paths_copy(struct tcp_net *net)
     return 0;
 }
 
+/* All zero for what is not there. */
+static void take_stamps(const struct tcp_net *net, struct tcp_stamp *stamps)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(net->stamps); i++) {
+        struct stat about;
+        memset(&stamps[i], 0, sizeof stamps[i]);
+        if (stat(net->paths[i], &about) == 0)
+            stamps[i] = (struct tcp_stamp){
+                about.st_dev, about.st_ino, (uint64_t)about.st_size,
+                about.st_mtim.tv_sec * INT64_C(1000000000) + about.st_mtim.tv_nsec};
+    }
+}
+
 int net_tcp_create(struct reactor *reactor, const struct net_tcp_config *config, struct net **out)
 {
     if (reactor_uring(reactor) == NULL)
@@ -87,9 +103,12 @@ int net_tcp_create(struct reactor *reactor, const struct net_tcp_config *config,
     net->sink = malloc(TCP_SINK_BYTES);
     net->requests =
         pool_create("net requests", sizeof(struct tcp_request), net->config.max_requests, 0);
+    net->looked_ns = tcp_now(net);
     int error = net->sink == NULL || net->requests == NULL ? SHOAL_E_NO_MEMORY : 0;
     if (error == 0)
         error = paths_copy(net);
+    if (error == 0)
+        take_stamps(net, net->stamps);
     if (error == 0)
         error = tls_context_create(config->certificate, config->key, config->ca, &net->tls,
                                    &net->identity);
@@ -105,7 +124,9 @@ int net_tcp_reload(struct net *base)
 {
     CHECK(base->ops == &tcp_ops);
     struct tcp_net *net = tcp_net_of(base);
+    struct tcp_stamp stamps[ARRAY_LEN(net->stamps)];
     struct tls_context *fresh = NULL;
+    take_stamps(net, stamps);
     struct net_identity identity;
     const struct net_tcp_config *config = &net->config;
     int error = tls_context_create(config->certificate, config->key, config->ca, &fresh, &identity);
@@ -114,9 +135,23 @@ int net_tcp_reload(struct net *base)
     tls_context_put(net->tls);
     net->tls = fresh;
     net->identity = identity;
+    memcpy(net->stamps, stamps, sizeof stamps);
     LOG_INFO("certificates read again: we are %s '%s' of cluster %s", cert_role_name(identity.role),
              identity.name, identity.cluster);
     return 0;
+}
+
+/* While a file is missing, or a key is new and its certificate is not yet, the old ones serve on. */
+void tcp_renew(struct tcp_net *net)
+{
+    struct tcp_stamp stamps[ARRAY_LEN(net->stamps)];
+    uint64_t now = tcp_now(net);
+    if (now < net->looked_ns + LOOK_NS)
+        return;
+    net->looked_ns = now;
+    take_stamps(net, stamps);
+    if (memcmp(stamps, net->stamps, sizeof stamps) != 0)
+        (void)net_tcp_reload(&net->base);
 }
 
 const struct net_identity *net_tcp_identity(const struct net *base)

@@ -41,10 +41,18 @@
 #define TCP_REFUSALS 32u /* refusals of one connection waiting to be sent */
 #define TCP_SLOTS_MAX 32768u
 
+/* Of a file; another one has another. */
+struct tcp_stamp {
+    uint64_t device, inode, size;
+    int64_t changed_ns;
+};
+
 struct tcp_net {
     struct net base;
     struct net_tcp_config config; /* defaults filled in */
     char *paths[3];               /* what its paths point to */
+    struct tcp_stamp stamps[3];   /* of the files when they were read */
+    uint64_t looked_ns;           /* when they were last compared */
     struct net_identity identity;
     struct tls_context *tls;
     struct uring *uring;
@@ -223,6 +231,8 @@ struct tcp_request {
 
 /* tcp.c */
 uint64_t tcp_now(const struct tcp_net *net);
+/* Before a new connection: certificates that were renewed are read again. */
+void tcp_renew(struct tcp_net *net);
 static inline struct tcp_net *tcp_net_of(const struct net *net)
 {
     return container_of((struct net *)net, struct tcp_net, base);

@@ -46,6 +46,13 @@ int tcp_address_parse(const char *text, struct sockaddr_storage *address, sockle
     return inet_pton(AF_INET, host, &four->sin_addr) == 1 ? 0 : SHOAL_E_INVALID;
 }
 
+bool net_address_is_valid(const char *text)
+{
+    struct sockaddr_storage address;
+    socklen_t len;
+    return strlen(text) < NET_ADDRESS_MAX && tcp_address_parse(text, &address, &len) == 0;
+}
+
 void tcp_address_format(const struct sockaddr_storage *address, char *text, size_t room)
 {
     char host[INET6_ADDRSTRLEN] = "?";

@@ -230,6 +230,7 @@ static int start_tls(struct tcp_conn *conn)
 int tcp_conn_connect(struct tcp_peer *peer)
 {
     struct tcp_net *net = tcp_net_of(peer->base.net);
+    tcp_renew(net);
     int fd = socket(peer->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         LOG_ERROR("cannot make a socket: %s", strerror(errno));
@@ -258,6 +259,7 @@ void tcp_conn_accept(struct tcp_listener *listener, int fd)
 {
     struct tcp_net *net = tcp_net_of(listener->base.net);
     struct tcp_conn *conn = NULL;
+    tcp_renew(net);
     if (listener->conns >= net->config.max_connections)
         LOG_WARN("%s: %u connections are open, which is the limit; another is turned away",
                  listener->base.address, listener->conns);

@@ -314,6 +314,34 @@ static void certificates_can_be_replaced_while_serving(void **state)
     rig_run(RIG_TCP_TLS, files);
 }
 
+/* Nobody says a word: the next connections, called and answered, are those of the new files. */
+static void renewed(struct rig *rig)
+{
+    uint8_t reply[64];
+    size_t len = 0;
+    struct net_peer *kept = rig->peer;
+    const char *address = net_listener_address(rig->listener);
+    issue(rig, (struct net_cert_request){.role = NET_ROLE_ADMIN, .name = "old", .stem = "renewed"});
+    struct net *net = test_net(rig, "renewed", "ca", false);
+    RIG_ASSERT_EQUAL(rig, test_call_from(rig, net, address, "server"), 0);
+    issue(rig, (struct net_cert_request){.role = NET_ROLE_CLIENT, .name = "new", .stem = "renewed"});
+    issue(rig, (struct net_cert_request){.role = NET_ROLE_NODE, .name = "newer", .stem = "server"});
+    fiber_sleep(1100 * RIG_MS);
+    RIG_ASSERT_EQUAL(rig, net_peer_open(net, address, "newer", 4, &rig->peer), 0);
+    RIG_ASSERT_EQUAL(rig, rig_call(rig, RIG_ROLE, 0, 15000, reply, &len), 0);
+    RIG_ASSERT(rig, len == 4 && reply[0] == NET_ROLE_CLIENT && memcmp(reply + 1, "new", 3) == 0);
+    net_peer_close(rig->peer);
+    rig->peer = kept;
+    net_destroy(net);
+    issue(rig, (struct net_cert_request){.role = NET_ROLE_NODE, .name = "server", .stem = "server"});
+}
+
+static void renewed_certificates_are_noticed(void **state)
+{
+    (void)state;
+    rig_run(RIG_TCP_TLS, renewed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +356,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_turned_bit_anywhere_ends_the_connection, quiet, loud),
         cmocka_unit_test_setup_teardown(a_turned_bit_in_tls_ends_the_connection, quiet, loud),
         cmocka_unit_test_setup_teardown(certificates_can_be_replaced_while_serving, quiet, loud),
+        cmocka_unit_test_setup_teardown(renewed_certificates_are_noticed, quiet, loud),
     };
     test_limits.handshake_ms = 10000;
     return cmocka_run_group_tests_name("tcp trust", tests, test_certificates_make,

@@ -50,7 +50,7 @@ static int may_send(const struct net_identity *who, uint16_t type)
 {
     switch (wire_type_sender(type)) {
     case WIRE_ANYONE:
-        return 0;
+        return who->role == NET_ROLE_JOIN ? SHOAL_E_DENIED : 0;
     case WIRE_CLIENT:
         return who->role == NET_ROLE_CLIENT || who->role == NET_ROLE_NODE ||
                        who->role == NET_ROLE_ADMIN
