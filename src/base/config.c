@@ -162,6 +162,25 @@ static int read_document(struct reader *reader, const char *text, size_t length)
     return rc;
 }
 
+/* An entry that has no default and may not be empty is one that the file must give. */
+static bool is_required(const struct value_spec *spec)
+{
+    return spec->default_text == NULL && spec->min > 0;
+}
+
+static int check_required(const struct reader *reader)
+{
+    for (size_t i = 0; i < reader->table->count; i++) {
+        const struct value_spec *spec = &reader->table->specs[i];
+        if (!is_required(spec) || bitmap_test(&reader->seen, i))
+            continue;
+        snprintf(reader->error->text, sizeof reader->error->text, "%.300s: '%s' is missing",
+                 reader->file, spec->name);
+        return SHOAL_E_CONFIG;
+    }
+    return 0;
+}
+
 int config_parse(const struct config_table *table, void *target, const char *name, const char *text,
                  size_t length, struct value_error *error)
 {
@@ -173,6 +192,8 @@ int config_parse(const struct config_table *table, void *target, const char *nam
     rc = bitmap_alloc(&reader.seen, table->count);
     if (rc == 0) {
         rc = read_document(&reader, text, length);
+        if (rc == 0)
+            rc = check_required(&reader);
         bitmap_free(&reader.seen);
     }
     if (rc != 0)
@@ -292,12 +313,14 @@ void config_reference(const struct config_table *table, FILE *out)
     fprintf(out, "# %s\n", table->title);
     for (size_t i = 0; i < table->count; i++) {
         const struct value_spec *spec = &table->specs[i];
-        fprintf(out, "\n# %s\n# %s: %s.\n", spec->help, spec->name,
-                value_describe(spec, allowed, sizeof allowed));
+        fprintf(out, "\n# %s\n# %s: %s%s.\n", spec->help, spec->name,
+                value_describe(spec, allowed, sizeof allowed),
+                is_required(spec) ? "; must be given" : "");
         const char *name = write_parent(out, spec->name, open, sizeof open);
         if (spec->type == VALUE_LIST)
             fprintf(out, "%s: []\n", name);
         else
-            fprintf(out, "%s: %s\n", name, spec->default_text != NULL ? spec->default_text : "");
+            fprintf(out, "%s:%s%s\n", name, spec->default_text != NULL ? " " : "",
+                    spec->default_text != NULL ? spec->default_text : "");
     }
 }

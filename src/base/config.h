@@ -9,7 +9,8 @@
  *   static const struct config_table table = {"node.yaml", specs, ARRAY_LEN(specs)};
  *
  * The table is all there is: it fills in defaults, refuses unknown and repeated entries and wrong
- * values with file and line, and prints the reference that the documentation shows.
+ * values with file and line, wants what has no default and a lower bound above 0, and prints the
+ * reference that the documentation shows.
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H

@@ -150,6 +150,29 @@ static void the_reference_is_a_configuration_of_defaults(void **state)
     free(text);
 }
 
+static void what_has_no_default_must_be_given(void **state)
+{
+    static const struct value_spec needed[] = {
+        {"name", VALUE_STRING, offsetof(struct settings, name), NULL, 1, 16, NULL, "Its name."},
+        {"tls.ca", VALUE_STRING, offsetof(struct settings, ca), NULL, 0, 0, NULL, "Who we trust."},
+        {"devices", VALUE_LIST, offsetof(struct settings, devices), NULL, 1, 3, NULL, "Drives."},
+    };
+    static const struct config_table strict = {"node.yaml", needed, ARRAY_LEN(needed)};
+    static const char *const texts[][2] = {
+        {"devices: [a]", "f: 'name' is missing"},
+        {"name: x", "f: 'devices' is missing"},
+        {"name: x\ndevices: [a]", ""},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        int rc = config_parse(&strict, &settings, "f", texts[i][0], strlen(texts[i][0]), &error);
+        assert_int_equal(rc, texts[i][1][0] == 0 ? 0 : SHOAL_E_CONFIG);
+        assert_string_equal(error.text, texts[i][1]);
+        if (rc == 0)
+            config_free(&strict, &settings);
+    }
+}
+
 static void a_file_is_loaded_and_a_missing_one_is_named(void **state)
 {
     (void)state;
@@ -176,6 +199,7 @@ int main(void)
         cmocka_unit_test(a_list_is_bounded),
         cmocka_unit_test(what_is_written_loads_again),
         cmocka_unit_test(the_reference_is_a_configuration_of_defaults),
+        cmocka_unit_test(what_has_no_default_must_be_given),
         cmocka_unit_test(a_file_is_loaded_and_a_missing_one_is_named),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

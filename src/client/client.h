@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/uio.h>
 
 #include "base/blob.h"
@@ -207,6 +208,8 @@ struct client_file {
 /* @path: NULL: SHOAL_CONFIG, else the cluster started last. @why: what is wrong, for a person. */
 int client_file_load(const char *path, struct client_file *file, struct value_error *why);
 void client_file_free(struct client_file *file);
+/* Every entry, as commented YAML. */
+void client_file_reference(FILE *out);
 /* As YAML to @path. */
 int client_file_write(const char *path, const struct client_file *file);
 /* Where the directory of the cluster started last is noted. Return: 0 or SHOAL_E_NOT_FOUND. */

@@ -112,15 +112,14 @@ int client_file_load(const char *path, struct client_file *file, struct value_er
                             &file->admin_key};
     for (size_t i = 0; i < ARRAY_LEN(paths) && rc == 0; i++)
         rc = make_absolute(paths[i], chosen);
-    if (rc == 0 && (file->ca == NULL || file->certificate == NULL || file->key == NULL ||
-                    file->nodes.count == 0)) {
-        snprintf(why->text, sizeof why->text,
-                 "%.300s: needs nodes, tls.ca, tls.certificate and tls.key", chosen);
-        rc = SHOAL_E_CONFIG;
-    }
     if (rc != 0)
         client_file_free(file);
     return rc;
+}
+
+void client_file_reference(FILE *out)
+{
+    config_reference(&table, out);
 }
 
 void client_file_free(struct client_file *file)

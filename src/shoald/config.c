@@ -51,24 +51,12 @@ static const struct config_table table = {"node.yaml", specs, ARRAY_LEN(specs)};
 int shoald_config_load(const char *path, struct shoald_config *config, struct value_error *why)
 {
     why->text[0] = 0;
-    int rc = config_load(&table, config, path, why);
-    if (rc != 0)
-        return rc;
-    const char *missing = config->name == NULL          ? "name"
-                          : config->directory == NULL   ? "directory"
-                          : config->devices.count == 0  ? "devices"
-                          : config->data == NULL        ? "listen.data"
-                          : config->replication == NULL ? "listen.replication"
-                          : config->authority == NULL   ? "authority"
-                          : config->ca == NULL          ? "tls.ca"
-                          : config->certificate == NULL ? "tls.certificate"
-                          : config->key == NULL         ? "tls.key"
-                                                        : NULL;
-    if (missing == NULL)
-        return 0;
-    snprintf(why->text, sizeof why->text, "%.300s: '%s' is missing", path, missing);
-    shoald_config_free(config);
-    return SHOAL_E_CONFIG;
+    return config_load(&table, config, path, why);
+}
+
+void shoald_config_reference(FILE *out)
+{
+    config_reference(&table, out);
 }
 
 void shoald_config_free(struct shoald_config *config)

@@ -245,11 +245,14 @@ static int run(struct shoald *shoald, const sigset_t *set)
 
 struct arguments {
     char *config;
+    bool check;
 };
 
 static const struct option_spec options[] = {
     {{"config", VALUE_STRING, offsetof(struct arguments, config), NULL, 1, 0, NULL,
       "The node's configuration, node.yaml."}, 'c', "FILE"},
+    {{"check_config", VALUE_BOOL, offsetof(struct arguments, check), NULL, 0, 0, NULL,
+      "Say what is wrong with it and with what it names, and start nothing."}, 0, NULL},
 };
 static const struct options_command command = {
     .name = "shoald", .arguments = "", .summary = "A storage node of a Shoal cluster.",
@@ -273,6 +276,12 @@ int main(int argc, char **argv)
     if (shoald_config_load(arguments.config, &shoald->config, &why) != 0) {
         fprintf(stderr, "shoald: %s\n", why.text[0] != 0 ? why.text : arguments.config);
         return 1;
+    }
+    if (arguments.check) {
+        unsigned problems = shoald_check(&shoald->config, stdout);
+        shoald_config_free(&shoald->config);
+        options_free(&command, &arguments);
+        return problems == 0 ? 0 : 1;
     }
     enum log_level level;
     if (log_level_parse(shoald->config.log_level, &level))

@@ -6,7 +6,8 @@
  *   main.c          the process: options, lock, signals, and the order in which workers do things
  *   worker.c        one thread with its reactor, its devices and its part of the node
  *   plan.c          how many workers, where they run, whether they spin
- *   config.c        node.yaml            metrics_page.c  what Prometheus reads
+ *   config.c        node.yaml            check.c   --check-config
+ *   metrics_page.c  what Prometheus reads
  */
 #ifndef SHOALD_SHOALD_H
 #define SHOALD_SHOALD_H
@@ -14,6 +15,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/metrics.h"
 #include "base/value.h"
@@ -41,6 +43,8 @@ struct shoald_config {
 int shoald_config_load(const char *path, struct shoald_config *config, struct value_error *why);
 int shoald_config_write(const char *path, const struct shoald_config *config);
 void shoald_config_free(struct shoald_config *config);
+/* Every entry, as commented YAML. */
+void shoald_config_reference(FILE *out);
 
 /*
  * struct shoald_plan - What the host and the configuration allow.
@@ -55,6 +59,9 @@ struct shoald_plan {
 /* Return: 0, or SHOAL_E_CONFIG with @why. */
 int shoald_plan(const struct shoald_config *config, struct shoald_plan *plan,
                 struct value_error *why);
+
+/* --check-config: writes what is wrong to @out, a line each. Return: how many such. */
+unsigned shoald_check(const struct shoald_config *config, FILE *out);
 
 /*
  * struct worker - A thread that owns a reactor, some of the devices, and its part of the node. It
