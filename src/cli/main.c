@@ -73,7 +73,11 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_LEN(subcommands); i++)
         if (strcmp(subcommands[i].name, name) == 0)
             return subcommands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "shoal: there is no command '%s'\nTry 'shoal --help'.\n", name);
+    if (name[0] == '-')
+        fprintf(stderr, "shoal: '%s' comes before the command; options come after it, as in "
+                        "'shoal status --json'\nTry 'shoal --help'.\n", name);
+    else
+        fprintf(stderr, "shoal: there is no command '%s'\nTry 'shoal --help'.\n", name);
     return EXIT_USAGE;
 }
 

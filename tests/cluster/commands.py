@@ -220,6 +220,7 @@ def messages(cluster):
     fails(cluster, ["POOL/NAME"], "stat", "durable")
     fails(cluster, ["hex"], "stat", "durable/@12")
     fails(cluster, ["no command"], "frobnicate", code=2)
+    fails(cluster, ["after it"], "--json", "status", code=2)
     fails(cluster, ["--help"], "put", "--no-such-option", code=2)
     fails(cluster, ["/nonexistent"], "stat", "a/b", "--config", "/nonexistent/client.yaml")
     device = cluster.json("status")["nodes"][0]["targets"][0]["device"]
