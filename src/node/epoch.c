@@ -95,7 +95,8 @@ uint8_t *target_slot(const struct target *t, uint32_t pool, uint32_t partition)
 
 int target_primary_check(const struct target *t, const struct blob_id *id)
 {
-    if (!t->serving)
+    /* An engine that stopped may not have marked what was committed last: it would tell the version before. */
+    if (!t->serving || t->node->stopping || engine_stopped(t->engine))
         return SHOAL_E_NOT_SERVING;
     const uint8_t *slot = target_slot(t, id->pool, node_partition(t->node, id));
     if (slot == NULL)
