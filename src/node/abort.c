@@ -29,6 +29,17 @@ int abort_call(struct target *t, const struct member *to, const struct commit_en
     return node_call(node, to, &call);
 }
 
+int abort_here(struct target *t, const struct blob_id *id, const struct blob_version *version)
+{
+    struct engine_entry committed = {0};
+    int error = engine_abort(t->engine, id, version);
+    if (error != 0)
+        return error;
+    (void)engine_find(t->engine, id, &committed, NULL);
+    window_forget(&t->window, id, &committed.version, version);
+    return 0;
+}
+
 /* One try at everybody. Return: 0 when all have aborted under one epoch. */
 static int abort_everywhere(struct object *object, const struct blob_version *version,
                             uint64_t deadline_ns)
@@ -39,9 +50,7 @@ static int abort_everywhere(struct object *object, const struct blob_version *ve
     struct commit_entry entry = {object->id, *version};
     if (!node_members_of(node, &object->id, &set) || !set.writable)
         return SHOAL_E_UNAVAILABLE;
-    int error = engine_abort(t->engine, &object->id, version);
-    if (error == 0)
-        window_forget(&t->window, &object->id, version);
+    int error = abort_here(t, &object->id, version);
     for (unsigned i = 0; error == 0 && i < set.width; i++)
         if ((set.taking >> i & 1) != 0 && set.at[i].target != t->id)
             error = abort_call(t, &set.at[i], &entry, 1, deadline_ns);

@@ -248,12 +248,8 @@ static int back(struct settling *s, const struct claim *c)
     struct target *t = s->target;
     const struct object_testimony *o = &s->testimonies[c->object];
     struct commit_entry entry = {c->id, c->version};
-    int error = engine_abort(t->engine, &c->id, &c->version);
-    if (error == SHOAL_E_NOT_FOUND)
-        error = 0;
-    /* Now, not when all have answered: a settle that starts over finds nothing prepared any more. */
-    if (error == 0)
-        window_forget(&t->window, &c->id, &c->version);
+    /* First, not when all have answered: a settle that starts over finds nothing prepared any more. */
+    int error = abort_here(t, &c->id, &c->version);
     for (unsigned i = 0; error == 0 && i < o->set.width; i++)
         if ((o->set.taking >> i & 1) != 0 && o->set.at[i].target != t->id)
             error = abort_call(t, &o->set.at[i], &entry, 1,

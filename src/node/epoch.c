@@ -155,7 +155,6 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     uint32_t partitions = 1u << map->partition_bits;
     struct slots *slots = calloc(map->pools_count + 1u, sizeof *slots);
     CHECK(slots != NULL);
-    bool gained = false;
     t->unsettled = 0;
     for (uint32_t i = 0; i < map->pools_count; i++) {
         const uint8_t *before = old_flags(t->slots, t->slots_count, map->pools[i].id);
@@ -165,7 +164,6 @@ static void slots_update(struct target *t, const struct cluster_map *old)
         for (uint32_t p = 0; p < partitions; p++) {
             uint8_t flags = slot_flags(t, old, &map->pools[i], p, before == NULL ? 0 : before[p]);
             slots[i].flags[p] = flags;
-            gained |= (flags & SLOT_MINE) != 0 && (before == NULL || (before[p] & SLOT_MINE) == 0);
             t->unsettled += (flags & (SLOT_MINE | SLOT_SETTLED)) == SLOT_MINE;
         }
     }
@@ -174,9 +172,6 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     free(t->slots);
     t->slots = slots;
     t->slots_count = map->pools_count;
-    /* R8: what another primary executed before is in its window, not in ours. */
-    if (gained)
-        t->window.since_epoch = map->epoch;
 }
 
 /* R26: who returns with this epoch may know what could not be decided without. */
@@ -196,7 +191,7 @@ static void target_update(struct target *t, const struct cluster_map *old)
     struct node *node = t->node;
     const struct cluster_map *map = node->map;
     const struct map_target *mine = cluster_map_target(map, t->id);
-    bool was_serving = t->serving;
+    bool was_serving = t->serving, was_clean = t->state == TARGET_CLEAN;
     t->serving = node->serving && mine != NULL && mine->up && mine->node == node->self &&
                  !t->failed && !node->stopping;
     t->state = mine == NULL ? TARGET_OUT : mine->state;
@@ -205,7 +200,8 @@ static void target_update(struct target *t, const struct cluster_map *old)
         t->learner_since = 0;
     else if (t->learner_since == 0)
         t->learner_since = map->epoch;
-    if (t->serving && !was_serving)
+    /* R8: while it learned, requests were settled that it was never asked to prepare. */
+    if (t->serving && (!was_serving || (t->state == TARGET_CLEAN && !was_clean)))
         t->window.since_epoch = map->epoch;
     if (map->targets_count > t->low_water_count) {
         t->low_water = realloc(t->low_water, map->targets_count * sizeof *t->low_water);

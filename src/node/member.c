@@ -196,11 +196,7 @@ static int abort_one(struct request *r, const struct wire_item_object *object, u
     install_wait(t, &object->id);
     error = request_epoch_check(r);
     if (error == 0)
-        error = engine_abort(t->engine, &object->id, &object->version);
-    if (error == 0 || error == SHOAL_E_NOT_FOUND) {
-        window_forget(&t->window, &object->id, &object->version);
-        error = 0;
-    }
+        error = abort_here(t, &object->id, &object->version);
     return error;
 }
 
@@ -290,6 +286,28 @@ void serve_find(struct request *r)
     for (unsigned i = 0; i < ask.objects_count; i++)
         testify(t, &ask.objects[i].id, &reply.found[reply.found_count++]);
     REPLY_LARGE(r, find, &reply);
+}
+
+/* Whether a primary that cannot know of a request can have it executed anew (R8). */
+void serve_recall(struct request *r)
+{
+    REQUEST(r, recall, ask);
+    struct wire_recall_reply reply = {0};
+    int error = request_epoch_check(r);
+    if (error == 0 && !request_is_from_primary(r, &ask.id))
+        error = SHOAL_E_DENIED;
+    if (error != 0) {
+        reply_status(r, error);
+        return;
+    }
+    const struct window *window = &r->target->window;
+    const struct window_entry *entry = window_find(window, &r->head.request, &ask.id);
+    reply.known = entry != NULL;
+    if (entry != NULL)
+        reply.version = entry->version;
+    reply.certain = entry != NULL ||
+                    !window_is_uncertain(window, ask.first_epoch, node_now(r->node));
+    REPLY(r, recall, &reply, NULL, 0);
 }
 
 /* ---- settling and catching up, the answering side ---- */

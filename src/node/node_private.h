@@ -429,7 +429,7 @@ const struct window_entry *window_find(const struct window *window,
                                        const struct blob_request_id *request,
                                        const struct blob_id *id);
 void window_forget(struct window *window, const struct blob_id *id,
-                   const struct blob_version *version);
+                   const struct blob_version *committed, const struct blob_version *version);
 bool window_is_uncertain(const struct window *window, uint64_t first_epoch, uint64_t now_ns);
 
 /* ---- replicate.c ---- */
@@ -475,6 +475,8 @@ int replicate_tombstone(struct target *target, struct object *object,
 /* ---- abort.c ---- */
 
 /* [fiber] R18, R19. 0 when all have aborted; else it goes on in the background: *unlocked. */
+/* [fiber] Durably forget this prepared version on this member, and the requests that made it. */
+int abort_here(struct target *target, const struct blob_id *id, const struct blob_version *version);
 int abort_version(struct object *object, const struct blob_version *version, uint64_t deadline_ns,
                   bool *unlocked);
 /* The lock goes to the background, which aborts what the object's operation prepared. */
@@ -552,6 +554,7 @@ request_handler serve_map_get, serve_map_push, serve_report;
 request_handler serve_put, serve_remove, serve_get, serve_stat, serve_exists, serve_list;
 request_handler serve_upload_open, serve_upload_touch, serve_upload_stat;
 request_handler serve_prepare, serve_commit, serve_abort, serve_drop, serve_find, serve_fetch;
+request_handler serve_recall;
 request_handler serve_settle, serve_digest, serve_versions, serve_repair;
 
 /* ---- serve.c ---- */

@@ -81,9 +81,46 @@ struct verdict {
     bool replay;
 };
 
+static int recall(struct target *t, const struct request *r, const struct member *from,
+                  const struct blob_id *id, uint64_t first_epoch, struct wire_recall_reply *reply)
+{
+    struct node *node = t->node;
+    uint8_t header[512];
+    struct wire_recall ask = {.id = *id, .first_epoch = first_epoch};
+    struct wire_head head = node_head(node, WIRE_recall, from->target, r->head.request);
+    struct member_call call = {
+        .header = header,
+        .header_room = sizeof header,
+        .header_len = wire_recall_encode(header, sizeof header, &head, &ask),
+        .deadline_ns = node_now(node) + node->config.call_ns,
+    };
+    int error = node_call(node, from, &call);
+    return error != 0 ? error : wire_recall_reply_decode(&call.in, reply);
+}
+
+/* Whoever took writes since before the first try knows of it: nothing is committed without him. */
+static int judge_by_others(struct target *t, const struct request *r, const struct blob_id *id,
+                           uint64_t first_epoch, const struct engine_entry *committed,
+                           struct verdict *out)
+{
+    struct members set;
+    struct wire_recall_reply reply = {0};
+    if (!node_members_of(t->node, id, &set))
+        return SHOAL_E_NO_POOL;
+    for (unsigned i = 0; i < set.width; i++) {
+        if ((set.present >> i & 1) == 0 || set.at[i].target == t->id ||
+            recall(t, r, &set.at[i], id, first_epoch, &reply) != 0 || !reply.certain)
+            continue;
+        out->replay = reply.known && blob_version_compare(&reply.version, &committed->version) <= 0;
+        out->version = reply.version;
+        return 0;
+    }
+    return SHOAL_E_TIMEOUT;
+}
+
 /*
  * R8 for a retry whose first try this process may not have seen: the committed piece says what it
- * can. SHOAL_E_TIMEOUT: it cannot be known any more.
+ * can, then the other members. SHOAL_E_TIMEOUT: it cannot be known any more.
  */
 static int judge_forgotten(struct target *t, const struct request *r, const struct blob_id *id,
                            uint64_t first_epoch, const struct engine_entry *committed,
@@ -104,7 +141,7 @@ static int judge_forgotten(struct target *t, const struct request *r, const stru
         out->version = committed->version;
         return 0;
     }
-    return SHOAL_E_TIMEOUT;
+    return judge_by_others(t, r, id, first_epoch, committed, out);
 }
 
 static int judge_retry(struct target *t, const struct request *r, const struct blob_id *id,

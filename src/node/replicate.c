@@ -79,6 +79,8 @@ static int prepare_here(struct replica_op *op, unsigned position, uint64_t epoch
     struct storing storing;
     storing_begin(t, &storing, &desc.id);
     int error = engine_prepare(t->engine, &desc, &payload, desc.shard_len > 0, shard->units);
+    if (error == 0)
+        window_note(&t->window, &desc.request, &desc.id, &desc.version, node_now(t->node));
     storing_end(t, &storing);
     return error != 0 && engine_stopped(t->engine) ? SHOAL_E_NOT_SERVING : error;
 }
@@ -168,8 +170,6 @@ static void commit(struct replica_op *op, const struct members *set)
     if (error != 0)
         LOG_WARN("a committed version could not be marked here: %s", shoal_error_text(error));
     commit_queue_add(t, set, &op->desc.id, &op->desc.version);
-    window_note(&t->window, &op->desc.request, &op->desc.id, &op->desc.version,
-                node_now(t->node));
     object_decided(op->object);
 }
 

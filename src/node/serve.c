@@ -38,6 +38,7 @@ static const struct {
     [WIRE_drop] = {serve_drop, CLASS_MEMBER},
     [WIRE_settle] = {serve_settle, CLASS_MEMBER},
     [WIRE_find] = {serve_find, CLASS_MEMBER},
+    [WIRE_recall] = {serve_recall, CLASS_MEMBER},
     [WIRE_digest] = {serve_digest, CLASS_MEMBER},
     [WIRE_versions] = {serve_versions, CLASS_MEMBER},
     [WIRE_fetch] = {serve_fetch, CLASS_MEMBER},

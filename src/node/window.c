@@ -77,8 +77,12 @@ bool window_is_uncertain(const struct window *w, uint64_t first_epoch, uint64_t 
     return first_epoch < w->since_epoch || (w->forgot_ns != 0 && now_ns - w->forgot_ns < RETRY_NS);
 }
 
-/* It was taken back: a retry is to be done anew. */
-void window_forget(struct window *w, const struct blob_id *id, const struct blob_version *version)
+/*
+ * What is above @committed, up to @version, was taken back: a retry is to be done anew. That may be more
+ * than one: a put that an epoch change gave a new version left its first one here.
+ */
+void window_forget(struct window *w, const struct blob_id *id,
+                   const struct blob_version *committed, const struct blob_version *version)
 {
     uint64_t object = blob_id_hash(id, 0);
     if (PLANTED(unforgotten_request))
@@ -87,7 +91,8 @@ void window_forget(struct window *w, const struct blob_id *id, const struct blob
         struct window_entry *entry = &w->ring[(w->next + w->count - 1 - i) % w->count];
         if (entry->at_ns == 0)
             break;
-        if (entry->key.object != object || blob_version_compare(&entry->version, version) != 0)
+        if (entry->key.object != object || blob_version_compare(&entry->version, committed) <= 0 ||
+            blob_version_compare(&entry->version, version) > 0)
             continue;
         table_remove(w->by_key, &entry->key);
         entry->version = (struct blob_version){0};
