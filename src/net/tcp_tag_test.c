@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/tcp_tag.h"
 
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -8,6 +11,8 @@
 #include <cmocka.h>
 
 #include "base/hash.h"
+#include "base/random.h"
+#include "net/net.h"
 
 /* RFC 4493, section 4, example 4: a message of just a frame's length. */
 static const char key_hex[] = "2b7e151628aed2a6abf7158809cf4f3c";
@@ -61,11 +66,54 @@ static void every_bit_of_frame_header_and_tag_counts(void **state)
     tcp_tag_destroy(tag);
 }
 
+static void openssl_cmac(const uint8_t *key, const uint8_t *frame, const uint8_t *header,
+                         size_t header_len, uint8_t out[TCP_TAG_BYTES])
+{
+    char cipher[] = "AES-128-CBC";
+    const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_CIPHER, cipher, 0),
+                                 OSSL_PARAM_construct_end()};
+    size_t len = 0;
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "CMAC", NULL);
+    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+    assert_int_equal(EVP_MAC_init(ctx, key, TCP_TAG_KEY_BYTES, params), 1);
+    assert_int_equal(EVP_MAC_update(ctx, frame, TCP_FRAME_BYTES), 1);
+    assert_int_equal(EVP_MAC_update(ctx, header, header_len), 1);
+    assert_int_equal(EVP_MAC_final(ctx, out, &len, TCP_TAG_BYTES), 1);
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_free(mac);
+}
+
+/* With many keys, since a subkey is derived in one of two ways, and headers of every remainder. */
+static void tags_are_those_of_openssl_for_every_length_of_header(void **state)
+{
+    (void)state;
+    uint8_t key[TCP_TAG_KEY_BYTES], frame[TCP_FRAME_BYTES], expected[TCP_TAG_BYTES];
+    uint8_t made[TCP_TAG_BYTES];
+    static uint8_t header[NET_HEADER_MAX];
+    struct prng prng;
+    prng_seed(&prng, 1);
+    for (unsigned round = 0; round < 16; round++) {
+        for (size_t i = 0; i < sizeof header; i++) {
+            uint8_t byte = (uint8_t)prng_next(&prng);
+            header[i] = key[i % sizeof key] = frame[i % sizeof frame] = byte;
+        }
+        struct tcp_tag *tag = tcp_tag_create(key);
+        assert_non_null(tag);
+        for (size_t len = 0; len <= sizeof header; len += len < 64 ? 1 : sizeof header / 16 - 4) {
+            openssl_cmac(key, frame, header, len, expected);
+            tcp_tag_make(tag, frame, header, len, made);
+            assert_memory_equal(made, expected, sizeof made);
+        }
+        tcp_tag_destroy(tag);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_tag_is_the_one_of_the_standard_each_time),
         cmocka_unit_test(every_bit_of_frame_header_and_tag_counts),
+        cmocka_unit_test(tags_are_those_of_openssl_for_every_length_of_header),
     };
     return cmocka_run_group_tests_name("tcp tag", tests, NULL, NULL);
 }
