@@ -302,5 +302,6 @@ int tcp_listen_frame(struct tcp_conn *conn, const struct tcp_frame *frame, const
 /* tcp_address.c */
 int tcp_address_parse(const char *text, struct sockaddr_storage *address, socklen_t *len);
 void tcp_address_format(const struct sockaddr_storage *address, char *text, size_t room);
+bool tcp_address_is_loopback(const struct sockaddr_storage *address);
 
 #endif

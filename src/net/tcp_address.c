@@ -66,3 +66,11 @@ void tcp_address_format(const struct sockaddr_storage *address, char *text, size
         snprintf(text, room, "%s:%u", host, ntohs(four->sin_port));
     }
 }
+
+bool tcp_address_is_loopback(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+    const struct sockaddr_in *four = (const struct sockaddr_in *)address;
+    return ntohl(four->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}

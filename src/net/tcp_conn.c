@@ -209,7 +209,7 @@ static void tick(struct timer *timer)
 
 /* ---- opening ---- */
 
-static void set_socket_options(int fd)
+static void set_socket_options(int fd, const struct sockaddr_storage *remote)
 {
     int on = 1;
     int idle_s = 60;
@@ -218,6 +218,12 @@ static void set_socket_options(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged_ms, sizeof unacknowledged_ms);
+    /*
+     * Between processes of one host there is no congestion, but a host's default may pace each send
+     * with timers (BBR), which made 1 MiB take twice as long. On a network the host's choice stands.
+     */
+    if (tcp_address_is_loopback(remote))
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
 }
 
 static int start_tls(struct tcp_conn *conn)
@@ -241,7 +247,7 @@ int tcp_conn_connect(struct tcp_peer *peer)
         close(fd);
         return SHOAL_E_NO_MEMORY;
     }
-    set_socket_options(fd);
+    set_socket_options(fd, &peer->address);
     conn->state = CONN_CONNECTING;
     conn->peer = peer;
     conn->address = peer->address;
@@ -269,9 +275,9 @@ void tcp_conn_accept(struct tcp_listener *listener, int fd)
         close(fd);
         return;
     }
-    set_socket_options(fd);
     conn->address_len = sizeof conn->address;
     getpeername(fd, (struct sockaddr *)&conn->address, &conn->address_len);
+    set_socket_options(fd, &conn->address);
     tcp_address_format(&conn->address, conn->remote, sizeof conn->remote);
     conn->listener = listener;
     conn->max_calls = (uint16_t)net->config.max_calls;
