@@ -24,6 +24,12 @@ static const unsigned flag_sets[] = {
         IORING_SETUP_SUBMIT_ALL,
     IORING_SETUP_R_DISABLED,
 };
+/*
+ * So many prepared operations are handed over without waiting for the end of the poll: a device that
+ * finished a whole queue at once would stand idle while we work through what it brought.
+ */
+#define SUBMIT_BATCH 4u
+
 /* A roaming thread may leave and never enter the kernel for us again: its work must not wait. */
 static const unsigned roaming_flag_sets[] = {
     IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL,
@@ -222,6 +228,8 @@ static struct io_uring_sqe *raw_sqe(struct uring *uring)
 {
     struct io_uring_sqe *sqe;
 
+    if (io_uring_sq_ready(&uring->ring) >= SUBMIT_BATCH)
+        uring_submit(uring);
     /*
      * Full: the kernel takes all of it, but for moments in which it has no memory, or in which the
      * completion queue has overflown; neither lasts.

@@ -4,7 +4,8 @@
  * two: everything else asks them.
  *
  * A user embeds struct uring_op, fills an SQE, and is called back from the reactor's poll when the
- * completion arrives. SQEs are submitted together once per poll.
+ * completion arrives. SQEs are submitted a few at a time, and the last of them at the end of the
+ * poll; so links between them (IOSQE_IO_LINK) cannot be relied on.
  */
 #ifndef SHOAL_CORE_URING_H
 #define SHOAL_CORE_URING_H
