@@ -141,12 +141,11 @@ void handle_wait(struct shoal *shoal, struct handle_task *task)
         shoal->turn_taken = true;
         pthread_mutex_unlock(&shoal->lock);
         while (!is_done(task)) {
-            unsigned did = reactor_poll_once(shoal->reactor);
+            (void)reactor_poll_before_wait(shoal->reactor);
             if (is_done(task))
                 break;
             tell_others(shoal);
-            if (did == 0)
-                reactor_wait(shoal->reactor, UINT64_MAX);
+            reactor_wait(shoal->reactor, UINT64_MAX);
         }
         pthread_mutex_lock(&shoal->lock);
         shoal->news = false;

@@ -232,6 +232,12 @@ unsigned reactor_poll_once(struct reactor *reactor)
     return done;
 }
 
+unsigned reactor_poll_before_wait(struct reactor *reactor)
+{
+    unsigned events;
+    return poll_without_submit(reactor, &events);
+}
+
 static bool has_work(struct reactor *reactor)
 {
     return !list_empty(&reactor->ready) || atomic_load(&reactor->mailbox) != NULL ||
@@ -263,8 +269,12 @@ void reactor_wait(struct reactor *reactor, uint64_t limit_ns)
             sleep_on_fd(reactor, timeout_ns);
         else
             uring_sleep(reactor->uring, timeout_ns);
+        reactor->submission_waits = false;
     } else if (reactor->uring != NULL) {
-        uring_submit(reactor->uring);
+        /* Most often the next poll is the last before a sleep, whose system call submits as well. */
+        if (reactor->submission_waits || atomic_load(&reactor->stopping))
+            uring_submit(reactor->uring);
+        reactor->submission_waits = !reactor->submission_waits;
     }
     atomic_store(&reactor->sleeping, false);
     atomic_store(&reactor->wake_pending, false);

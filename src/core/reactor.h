@@ -67,6 +67,12 @@ void reactor_destroy(struct reactor *reactor);
 unsigned reactor_poll_once(struct reactor *reactor);
 
 /*
+ * reactor_poll_before_wait() - The same for a caller whose next call is reactor_wait(): what was
+ * prepared for io_uring rides on its system call. If he stops instead, it waits for his next one.
+ */
+unsigned reactor_poll_before_wait(struct reactor *reactor);
+
+/*
  * reactor_next_timer_ns() - When the earliest timer is due, UINT64_MAX when there is none. The
  * simulator moves its clock there when every reactor polled 0.
  */

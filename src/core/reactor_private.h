@@ -21,6 +21,7 @@ struct reactor {
     int cpu;
     bool roaming;
     bool polling; /* a thread is in reactor_poll_once() */
+    bool submission_waits; /* since the last reactor_wait(), which did not sleep */
 
     struct list ready; /* fibers to run, in order */
     struct fiber *running;
