@@ -24,6 +24,7 @@ static const struct subcommand subcommands[] = {
     {"status", "Show nodes, targets, pools and their health.", cli_status, false},
     {"node", "Stop, kill or start a node, or replace its device.", cli_node, false},
     {"pool", "Create, list and remove pools.", cli_pool, false},
+    {"scrub", "How far the check of all stored data is.", cli_scrub, false},
     {"put", "Store a file, a directory or standard input.", cli_put, false},
     {"get", "Fetch a blob, a range of it, or many.", cli_get, false},
     {"stat", "Describe a blob.", cli_stat, false},

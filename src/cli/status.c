@@ -9,8 +9,8 @@
 #include "base/hash.h"
 #include "cli/local.h"
 #include "cli/process.h"
+#include "cli/reports.h"
 
-#define REPORT_MS 2000u
 #define NEAR_FULL_PERCENT 85
 
 struct arguments {
@@ -25,42 +25,13 @@ static const struct options_command command = {
     .options = options, .option_count = ARRAY_LEN(options),
 };
 
-struct node_report {
-    bool answered;
-    struct wire_report_reply reply;
-};
-
 struct status {
     struct shoal *shoal;
-    struct cluster_map *map; /* a copy, with its table */
-    struct node_report *reports;
+    struct reports reports;
     struct local *local;     /* NULL: the cluster is elsewhere */
     json_t *warnings;
     uint64_t blobs;
-    int rc;
 };
-
-static void gather_fiber(void *arg)
-{
-    struct status *status = arg;
-    struct client *client = shoal_client(status->shoal);
-    status->rc = client_refresh(client, shoal_deadline_ns(status->shoal, REPORT_MS));
-    const struct cluster_map *map = client_map(client);
-    if (map == NULL)
-        return;
-    status->rc = 0;
-    status->map = cluster_map_copy(map);
-    status->reports = calloc(map->nodes_count + 1, sizeof *status->reports);
-    if (status->map == NULL || status->reports == NULL || cluster_map_place(status->map) != 0) {
-        status->rc = SHOAL_E_NO_MEMORY;
-        return;
-    }
-    for (uint32_t i = 0; i < status->map->nodes_count; i++)
-        status->reports[i].answered =
-            status->map->nodes[i].up &&
-            client_report(client, i, shoal_deadline_ns(status->shoal, REPORT_MS),
-                          &status->reports[i].reply) == 0;
-}
 
 static void warn(struct status *status, const char *format, ...) PRINTF_LIKE(2, 3);
 static void warn(struct status *status, const char *format, ...)
@@ -75,21 +46,11 @@ static void warn(struct status *status, const char *format, ...)
 
 /* ---- targets and nodes ---- */
 
-static const struct wire_item_target_report *report_of(const struct status *status,
-                                                       const struct map_target *target)
-{
-    const struct node_report *report = &status->reports[target->node];
-    for (unsigned i = 0; report->answered && i < report->reply.targets_count; i++)
-        if (report->reply.targets[i].target == target->id)
-            return &report->reply.targets[i];
-    return NULL;
-}
-
 static const char *target_state(const struct status *status, const struct map_target *target)
 {
     if (target->state == TARGET_OUT)
         return "out";
-    if (!target->up || !status->reports[target->node].answered)
+    if (!target->up || !status->reports.of[target->node].answered)
         return "down";
     return target->state == TARGET_CLEAN ? "up" : "catching-up";
 }
@@ -105,7 +66,7 @@ static struct local_node *local_node(const struct status *status, const char *na
 static json_t *target_json(struct status *status, const struct map_target *target,
                            const char *device)
 {
-    const struct wire_item_target_report *report = report_of(status, target);
+    const struct wire_item_target_report *report = reports_target(&status->reports, target);
     json_t *json = json_pack("{s:I, s:s*, s:s}", "id", (json_int_t)target->id, "device", device,
                              "state", target_state(status, target));
     if (device == NULL)
@@ -122,20 +83,20 @@ static json_t *target_json(struct status *status, const struct map_target *targe
     if (report != NULL && report->bytes_total > 0 &&
         report->bytes_used * 100 >= report->bytes_total * NEAR_FULL_PERCENT)
         warn(status, "target %u on %s is %llu %% full", target->id,
-             status->map->nodes[target->node].name,
+             status->reports.map->nodes[target->node].name,
              (unsigned long long)(report->bytes_used * 100 / report->bytes_total));
     return json;
 }
 
 static json_t *node_json(struct status *status, uint32_t index)
 {
-    const struct map_node *node = &status->map->nodes[index];
+    const struct map_node *node = &status->reports.map->nodes[index];
     const struct local_node *local = local_node(status, node->name);
     json_t *targets = json_array();
-    const char *state = node->up && status->reports[index].answered ? "up" : "down";
+    const char *state = node->up && status->reports.of[index].answered ? "up" : "down";
     unsigned seen = 0;
-    for (uint32_t i = 0; i < status->map->targets_count; i++) {
-        const struct map_target *target = &status->map->targets[i];
+    for (uint32_t i = 0; i < status->reports.map->targets_count; i++) {
+        const struct map_target *target = &status->reports.map->targets[i];
         if (target->node != index)
             continue;
         const char *device = local != NULL && seen < local->config.devices.count
@@ -166,13 +127,13 @@ static void pool_totals(const struct status *status, const struct map_pool *pool
 {
     unsigned answering = 0, total = 0;
     *raw_bytes = *blobs = 0;
-    for (uint32_t i = 0; i < status->map->targets_count; i++) {
-        const struct map_target *target = &status->map->targets[i];
+    for (uint32_t i = 0; i < status->reports.map->targets_count; i++) {
+        const struct map_target *target = &status->reports.map->targets[i];
         total += target->state != TARGET_OUT;
-        answering += report_of(status, target) != NULL;
+        answering += reports_target(&status->reports, target) != NULL;
     }
-    for (uint32_t n = 0; n < status->map->nodes_count; n++) {
-        const struct node_report *report = &status->reports[n];
+    for (uint32_t n = 0; n < status->reports.map->nodes_count; n++) {
+        const struct node_report *report = &status->reports.of[n];
         for (unsigned i = 0; report->answered && i < report->reply.pools_count; i++) {
             if (report->reply.pools[i].pool != pool->id)
                 continue;
@@ -187,8 +148,8 @@ static void pool_totals(const struct status *status, const struct map_pool *pool
 static uint64_t raw_free(const struct status *status)
 {
     uint64_t free_bytes = 0;
-    for (uint32_t i = 0; i < status->map->targets_count; i++) {
-        const struct wire_item_target_report *report = report_of(status, &status->map->targets[i]);
+    for (uint32_t i = 0; i < status->reports.map->targets_count; i++) {
+        const struct wire_item_target_report *report = reports_target(&status->reports, &status->reports.map->targets[i]);
         if (report != NULL && report->bytes_total > report->bytes_used)
             free_bytes += report->bytes_total - report->bytes_used;
     }
@@ -204,7 +165,7 @@ static json_t *pool_json(struct status *status, const struct map_pool *pool)
     uint64_t usable = used + raw_free(status) / width * pool->k;
     if (pool->quota_bytes > 0)
         usable = MIN(usable, pool->quota_bytes);
-    bool unsafe = cluster_map_pool_unsafe(status->map, pool);
+    bool unsafe = cluster_map_pool_unsafe(status->reports.map, pool);
     status->blobs += blobs;
     if (unsafe && pool->m > 0)
         warn(status, "pool %s is unsafe: the loss of one node may take more than %u shards",
@@ -246,10 +207,10 @@ static uint32_t unwritable_of(const struct cluster_map *map, const struct map_po
  */
 static const char *health(struct status *status, uint64_t *degraded)
 {
-    struct cluster_map *map = status->map;
+    struct cluster_map *map = status->reports.map;
     const char *worst = "ok";
     for (uint32_t i = 0; i < map->nodes_count; i++)
-        if (!status->reports[i].answered)
+        if (!status->reports.of[i].answered)
             (void)map_change_node_down(map, map->nodes[i].name);
     *degraded = cluster_map_degraded_partitions(map);
     if (*degraded > 0)
@@ -273,14 +234,14 @@ static json_t *status_json(struct status *status)
     json_t *nodes = json_array(), *pools = json_array();
     uint64_t degraded;
     char cluster[33];
-    hex_encode(status->map->cluster, 16, cluster);
-    for (uint32_t i = 0; i < status->map->nodes_count; i++)
+    hex_encode(status->reports.map->cluster, 16, cluster);
+    for (uint32_t i = 0; i < status->reports.map->nodes_count; i++)
         json_array_append_new(nodes, node_json(status, i));
-    for (uint32_t i = 0; i < status->map->pools_count; i++)
-        json_array_append_new(pools, pool_json(status, &status->map->pools[i]));
+    for (uint32_t i = 0; i < status->reports.map->pools_count; i++)
+        json_array_append_new(pools, pool_json(status, &status->reports.map->pools[i]));
     const char *state = health(status, &degraded);
     return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:o}", "epoch",
-                     (json_int_t)status->map->epoch, "cluster", cluster, "health", state, "nodes",
+                     (json_int_t)status->reports.map->epoch, "cluster", cluster, "health", state, "nodes",
                      nodes, "pools", pools, "partitions_degraded", (json_int_t)degraded, "blobs",
                      (json_int_t)status->blobs, "warnings", json_incref(status->warnings));
 }
@@ -354,8 +315,7 @@ int cli_status(int argc, char **argv)
     if (local_directory_of(arguments.common.config, directory, sizeof directory) &&
         local_exists(directory))
         status.local = local_load(directory);
-    int rc = shoal_run_fiber(status.shoal, gather_fiber, &status);
-    rc = rc == 0 ? status.rc : rc;
+    int rc = reports_gather(status.shoal, &status.reports);
     if (rc != 0) {
         cli_fail("cannot learn the cluster's status: %s", shoal_error_text(rc));
         goto out;
@@ -370,8 +330,7 @@ int cli_status(int argc, char **argv)
     }
 out:
     shoal_close(status.shoal);
-    cluster_map_free(status.map);
-    free(status.reports);
+    reports_free(&status.reports);
     local_free(status.local);
     json_decref(status.warnings);
     options_free(&command, &arguments);

@@ -235,8 +235,9 @@ int engine_evict_pick(struct engine *engine, uint32_t pool, struct engine_entry 
 
 /* ---- care ---- */
 
+/* Since opening; @pass_objects in the pass that is under way. */
 struct engine_scrub_progress {
-    uint64_t objects_checked, bytes_checked, damaged, passes;
+    uint64_t objects_checked, bytes_checked, damaged, passes, pass_objects;
 };
 
 /*

@@ -41,6 +41,7 @@ static int check(struct engine *engine, const struct index_item *item,
                  : 0;
     fiber_mutex_unlock(&engine->scratch_lock);
     engine->scrub.objects_checked++;
+    engine->scrub.pass_objects++;
     engine->scrub.bytes_checked += item->shard_len;
     if (rc == 0 || !unchanged(engine, item))
         return 0;
@@ -68,6 +69,7 @@ static int64_t step(struct engine *engine, unsigned max,
                 return bytes;
             engine->scrub_at = (struct index_key){0, 0};
             engine->scrub.passes++;
+            engine->scrub.pass_objects = 0;
             return 0;
         }
         struct index_key next;

@@ -439,6 +439,8 @@ void node_scrubber(void *arg)
     uint64_t pause = node->config.scrub_pause_ns;
     while (node_pause(node, pause)) {
         int64_t bytes = t->failed ? 0 : engine_scrub_step(t->engine, 8, scrub_damaged, t);
+        if (bytes == 0 && !t->failed)
+            t->scrub_ended_s = reactor_wall_s(node->reactor);
         pause = bytes <= 0 ? node->config.scrub_pause_ns
                            : (uint64_t)bytes * NODE_S / node->config.scrub_bytes_per_s + NODE_MS;
     }

@@ -233,6 +233,7 @@ static void repair_next(struct target *t)
                            : SHOAL_E_NOT_SERVING;
         if (error == 0) {
             counter_add(node->repaired, 1);
+            t->repaired++;
             LOG_INFO("target %u: a damaged piece was rebuilt from the others", t->id);
         }
     }

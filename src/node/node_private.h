@@ -193,6 +193,8 @@ struct target {
     struct list touches; /* of open uploads */
     unsigned touches_count;
     uint64_t care_cursor; /* the partition that care looks at next */
+    uint64_t repaired;    /* pieces, since the process started */
+    uint64_t scrub_ended_s;
     struct blob_version care_prepared_before;
     struct version_age ages[NODE_AGES];
     unsigned ages_next;

@@ -5,7 +5,9 @@
 static void report_target(struct target *t, struct wire_item_target_report *out)
 {
     struct engine_usage usage;
+    struct engine_scrub_progress scrub;
     engine_usage(t->engine, &usage);
+    engine_scrub_progress(t->engine, &scrub);
     *out = (struct wire_item_target_report){
         .target = t->id,
         .state = (uint8_t)t->state,
@@ -18,6 +20,12 @@ static void report_target(struct target *t, struct wire_item_target_report *out)
         .catch_up_done = t->learn_done,
         .catch_up_total = t->learner_since != 0 ? t->learn_total : 0,
         .slots_waiting = t->unsettled,
+        .scrub_passes = scrub.passes,
+        .scrub_objects = scrub.pass_objects,
+        .scrub_bytes = scrub.bytes_checked,
+        .scrub_damaged = scrub.damaged,
+        .scrub_repaired = t->repaired,
+        .scrub_ended_s = t->scrub_ended_s,
     };
     if (t->learner_since == 0)
         out->catch_up_done = 0;

@@ -41,6 +41,8 @@ static const struct value_spec specs[] = {
      "Keep polling this long after the last work before sleeping; 0 where cores are shared."},
     {"scrub_rate", VALUE_SIZE, FIELD(scrub_rate), "32M", 0, 0, NULL,
      "Bytes a second at which stored data is checked in the background."},
+    {"scrub_pause", VALUE_DURATION, FIELD(scrub_pause_ns), "10m", 0, 0, NULL,
+     "How long a device rests between two passes of that check."},
     {"catch_up_rate", VALUE_SIZE, FIELD(catch_up_rate), "256M", 0, 0, NULL,
      "Bytes a second at which a returned device fetches what it missed."},
     {"log_level", VALUE_STRING, FIELD(log_level), "info", 0, 0, "error|warn|info|debug",

@@ -36,7 +36,7 @@ struct shoald_config {
     uint64_t reactors;
     char *cpus;
     uint64_t spin_ns;
-    uint64_t scrub_rate, catch_up_rate;
+    uint64_t scrub_rate, scrub_pause_ns, catch_up_rate;
     char *log_level;
 };
 

@@ -138,6 +138,7 @@ static int open_all(struct worker *w)
         part->authority = authority_remote_door(w->authority);
     part->targets_count = w->devices_count;
     part->scrub_bytes_per_s = w->config->scrub_rate;
+    part->scrub_pause_ns = w->config->scrub_pause_ns;
     part->catch_up_bytes_per_s = w->config->catch_up_rate;
     return 0;
 }

@@ -167,6 +167,50 @@ def node_commands(cluster):
     assert filecmp.cmp(TRACE, os.path.join(cluster.work, "x"), shallow=False)
 
 
+def copies_of(cluster, data):
+    """The devices that hold these bytes, and where."""
+    found = {}
+    for node in cluster.json("status")["nodes"]:
+        for target in node["targets"]:
+            with open(target["device"], "rb") as device:
+                at = device.read().find(data)
+            if at >= 0:
+                found[node["name"]] = (target["device"], at)
+    return found
+
+
+def scrub(cluster):
+    """Bytes that decay on a device are found without a reader, and rebuilt from the other copies."""
+    data = os.urandom(20000)
+    path = os.path.join(cluster.work, "decaying")
+    with open(path, "wb") as file:
+        file.write(data)
+    cluster.shoal("put", "replicated/decaying", path)
+    held = copies_of(cluster, data)
+    assert len(held) == 3, held
+    name, (device, at) = held.popitem()
+    with open(os.path.join(cluster.directory, name, "node.yaml"), "a") as config:
+        config.write("scrub_pause: 1s\n")
+    cluster.shoal("node", "stop", name)
+    with open(device, "r+b") as file:
+        file.seek(at + 10000)
+        file.write(b"decay")
+    cluster.shoal("node", "start", name)
+    deadline = time.monotonic() + 60
+    while True:
+        about = [target for target in cluster.json("scrub", "status")["targets"]
+                 if target["node"] == name]
+        if about and about[0].get("repaired"):
+            break
+        assert time.monotonic() < deadline, about
+        time.sleep(0.2)
+    assert about[0]["damaged"] == 1, about
+    assert name in copies_of(cluster, data), "the copy is not whole again"
+    assert "none yet" in cluster.shoal("scrub", "status")
+    fails(cluster, ["status"], "scrub", "stop", code=2)
+    cluster.wait_health()
+
+
 def supervisor_death(cluster):
     cluster.kill("authority")
     cluster.shoal("put", "durable/orphan", TRACE)
@@ -225,7 +269,7 @@ def messages(cluster):
     fails(cluster, ["/nonexistent"], "stat", "a/b", "--config", "/nonexistent/client.yaml")
     device = cluster.json("status")["nodes"][0]["targets"][0]["device"]
     fails(cluster, ["in use"], "fsck", device)
-    for command in ["up", "down", "status", "node", "pool", "put", "get", "stat", "rm", "ls", "bench",
+    for command in ["up", "down", "status", "node", "pool", "scrub", "put", "get", "stat", "rm", "ls", "bench",
                     "replay", "format", "inspect", "fsck"]:
         text = cluster.shoal(command, "--help")
         assert f"shoal {command}" in text and "xample" in text, command
@@ -293,7 +337,7 @@ def documented(cluster):
 
 def main():
     steps = [put_and_get, streams, content, conditions, directories, pools, status, metrics,
-             bench_and_replay, node_commands, supervisor_death, resume, two_clusters, versions, messages,
+             bench_and_replay, node_commands, scrub, supervisor_death, resume, two_clusters, versions, messages,
              devices, threads, container, full, documented]
     wanted = sys.argv[1:]
     with Cluster(6) as cluster:

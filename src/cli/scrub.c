@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shoal scrub status: how far the check of all stored data is, and what it found. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/format.h"
+#include "cli/reports.h"
+
+struct arguments {
+    struct cli_common common;
+};
+
+static const struct option_spec options[] = {CLI_COMMON_OPTIONS(struct arguments, common)};
+static const struct options_command command = {
+    .name = "shoal scrub", .arguments = "status",
+    .summary = "Every node reads all that it stores, again and again, at a bounded rate; what is found "
+               "damaged is rebuilt from the other members.",
+    .example = "shoal scrub status\nshoal scrub status --json",
+    .min_arguments = 1, .max_arguments = 1,
+    .options = options, .option_count = ARRAY_LEN(options),
+};
+
+static json_t *target_json(const struct reports *reports, const struct map_target *target)
+{
+    const struct wire_item_target_report *report = reports_target(reports, target);
+    const char *node = reports->map->nodes[target->node].name;
+    if (report == NULL)
+        return json_pack("{s:s, s:I, s:n}", "node", node, "target", (json_int_t)target->id, "passes");
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "node", node, "target",
+                     (json_int_t)target->id, "passes", (json_int_t)report->scrub_passes,
+                     "objects_checked", (json_int_t)report->scrub_objects, "objects",
+                     (json_int_t)report->objects, "bytes_checked",
+                     (json_int_t)report->scrub_bytes, "damaged", (json_int_t)report->scrub_damaged,
+                     "repaired", (json_int_t)report->scrub_repaired, "last_pass_ended_s",
+                     (json_int_t)report->scrub_ended_s);
+}
+
+static void print_target(const struct reports *reports, const struct map_target *target)
+{
+    const struct wire_item_target_report *report = reports_target(reports, target);
+    char ended[32] = "none yet";
+    if (report == NULL) {
+        printf("%-12s %6u   does not answer\n", reports->map->nodes[target->node].name, target->id);
+        return;
+    }
+    if (report->scrub_ended_s != 0)
+        cli_time(report->scrub_ended_s, ended, sizeof ended);
+    printf("%-12s %6u %8llu %12s %12s %9llu %9llu  %s\n", reports->map->nodes[target->node].name,
+           target->id, (unsigned long long)report->scrub_passes,
+           format_count(report->scrub_objects).text, format_bytes(report->scrub_bytes).text,
+           (unsigned long long)report->scrub_damaged, (unsigned long long)report->scrub_repaired,
+           ended);
+}
+
+static int show(const struct arguments *arguments, const struct reports *reports)
+{
+    json_t *targets = json_array();
+    if (!arguments->common.json)
+        printf("%-12s %6s %8s %12s %12s %9s %9s  %s\n", "NODE", "TARGET", "PASSES", "THIS PASS",
+               "CHECKED", "DAMAGED", "REPAIRED", "LAST PASS ENDED");
+    for (uint32_t i = 0; i < reports->map->targets_count; i++) {
+        json_array_append_new(targets, target_json(reports, &reports->map->targets[i]));
+        if (!arguments->common.json)
+            print_target(reports, &reports->map->targets[i]);
+    }
+    if (arguments->common.json)
+        return cli_print_json(json_pack("{s:o}", "targets", targets));
+    json_decref(targets);
+    return EXIT_DONE;
+}
+
+int cli_scrub(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct options_arguments positional;
+    struct shoal *shoal;
+    struct reports reports;
+    int status = cli_parse(&command, argc, argv, &arguments, &positional);
+    if (status >= 0)
+        return status;
+    if (strcmp(positional.values[0], "status") != 0) {
+        (void)options_usage_error(&command, "the word is 'status'");
+        status = EXIT_USAGE;
+    } else if (shoal_open(arguments.common.config, NULL, &shoal) != 0) {
+        status = cli_fail_shoal();
+    } else {
+        int rc = reports_gather(shoal, &reports);
+        status = rc == 0 ? show(&arguments, &reports)
+                         : cli_fail("cannot learn how far the check is: %s", shoal_error_text(rc));
+        reports_free(&reports);
+        shoal_close(shoal);
+    }
+    options_free(&command, &arguments);
+    return status;
+}
