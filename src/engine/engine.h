@@ -242,7 +242,7 @@ struct engine_scrub_progress {
 
 /*
  * engine_scrub_step() - [fiber] Check the next few pieces; @damaged is called for each bad one (it
- * is hollow from then on). Return: bytes read, for the caller's rate; 0 when a pass ended.
+ * is hollow from then on), and on each pass anew until it is repaired. Return: bytes read, for the caller's rate; 0 when a pass ended.
  */
 int64_t engine_scrub_step(struct engine *engine, unsigned max_objects,
                           void (*damaged)(void *ctx, const struct engine_entry *entry), void *ctx);

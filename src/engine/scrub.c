@@ -6,14 +6,14 @@
 #include "engine/internal.h"
 #include "shoal/error.h"
 
-/* The committed pieces with bytes at the scrubber's place. Return: how many. */
+/* The committed pieces with bytes, or that lost them, at the scrubber's place. Return: how many. */
 static unsigned next_items(struct engine *engine, struct index_item *items, uint64_t *hashes,
                            struct index_key *next)
 {
     unsigned count = index_walk_table(&engine->index, &engine->scrub_at, items, hashes, next);
     unsigned kept = 0;
     for (unsigned i = 0; i < count; i++) {
-        if (items[i].block == 0 || items[i].hollow)
+        if (items[i].block == 0 && !items[i].hollow)
             continue;
         items[kept] = items[i];
         hashes[kept++] = hashes[i];
@@ -28,6 +28,15 @@ static bool unchanged(struct engine *engine, const struct index_item *item)
         return false;
     struct blob_version version = index_slot_version(&engine->index, slot);
     return blob_version_compare(&version, &item->version) == 0;
+}
+
+/* Damage that is known is told again: whoever was to repair it may have given up, or died. */
+static void tell_again(struct engine *engine, const struct index_item *item,
+                       void (*damaged)(void *ctx, const struct engine_entry *entry), void *ctx)
+{
+    struct engine_entry entry;
+    if (damaged != NULL && engine_find(engine, &item->id, &entry, NULL) == 0 && entry.hollow)
+        damaged(ctx, &entry);
 }
 
 static int check(struct engine *engine, const struct index_item *item,
@@ -76,6 +85,10 @@ static int64_t step(struct engine *engine, unsigned max,
         unsigned count = next_items(engine, items, hashes, &next);
         unsigned i = 0;
         for (; i < count && checked < max; i++, checked++) {
+            if (items[i].hollow) {
+                tell_again(engine, &items[i], damaged, ctx);
+                continue;
+            }
             int rc = check(engine, &items[i], damaged, ctx);
             if (rc != 0)
                 return rc;
