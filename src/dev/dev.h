@@ -152,7 +152,9 @@ unsigned dev_sim_store_unsynced(const struct dev_sim_store *store);
 /*
  * struct dev_sim_faults - Chances in a million, drawn for each operation. All zero: none.
  *
- * A failed write or a failed flush may have done any part of its work.
+ * A failed write or a failed flush may have done any part of its work. What damages the medium and says
+ * nothing (rot at rest, torn, misdirected, lost) strikes at damage_from_bytes and beyond, and nowhere
+ * else: a drive alone cannot tell a damaged end of its journal from one that was never written.
  */
 struct dev_sim_faults {
     uint32_t read_error_ppm;  /* SHOAL_E_IO */
@@ -166,6 +168,7 @@ struct dev_sim_faults {
     uint32_t lost_ppm;        /* a write succeeds, and did not arrive */
     uint32_t stuck_ppm;       /* an operation does not end until dev_sim_unstick() or a crash */
     bool dead;                /* everything fails with SHOAL_E_IO */
+    uint64_t damage_from_bytes;
 };
 
 /*

@@ -58,6 +58,11 @@ static bool strikes(struct dev_sim *sim, uint32_t ppm)
 
 /* ---- the medium ---- */
 
+static bool may_damage(const struct dev_sim *sim, const struct dev_io *io)
+{
+    return io->offset_bytes >= sim->faults.damage_from_bytes;
+}
+
 static void gather(const struct dev_io *io, uint8_t *to)
 {
     for (unsigned i = 0; i < io->iov_count; i++) {
@@ -75,7 +80,7 @@ static int do_read(struct dev_sim *sim, struct dev_io *io)
 {
     if (strikes(sim, sim->faults.read_error_ppm))
         return SHOAL_E_IO;
-    if (strikes(sim, sim->faults.rot_rest_ppm))
+    if (may_damage(sim, io) && strikes(sim, sim->faults.rot_rest_ppm))
         dev_sim_store_flip_bit(sim->store,
                                io->offset_bytes + prng_below(&sim->prng, dev_io_bytes(io)),
                                (unsigned)prng_below(&sim->prng, 8));
@@ -114,8 +119,9 @@ static void write_torn(struct dev_sim *sim, struct prng *prng, uint64_t offset_b
 
 static uint64_t other_offset(struct dev_sim *sim, uint64_t len)
 {
-    return prng_below(&sim->prng, (sim->dev.size_bytes - len) / DEV_BLOCK_BYTES + 1) *
-           DEV_BLOCK_BYTES;
+    uint64_t from = sim->faults.damage_from_bytes;
+    return from + prng_below(&sim->prng, (sim->dev.size_bytes - from - len) / DEV_BLOCK_BYTES + 1) *
+                      DEV_BLOCK_BYTES;
 }
 
 static int write_with_faults(struct dev_sim *sim, const struct dev_io *io, const uint8_t *bytes,
@@ -127,11 +133,12 @@ static int write_with_faults(struct dev_sim *sim, const struct dev_io *io, const
         write_torn(sim, &sim->prng, io->offset_bytes, bytes, len);
         return SHOAL_E_IO;
     }
-    if (strikes(sim, sim->faults.lost_ppm))
+    bool damage = may_damage(sim, io);
+    if (damage && strikes(sim, sim->faults.lost_ppm))
         return 0;
-    if (strikes(sim, sim->faults.torn_ppm))
+    if (damage && strikes(sim, sim->faults.torn_ppm))
         write_torn(sim, &sim->prng, io->offset_bytes, bytes, len);
-    else if (strikes(sim, sim->faults.misdirected_ppm))
+    else if (damage && strikes(sim, sim->faults.misdirected_ppm))
         sim_store_write_cached(sim->store, other_offset(sim, len), bytes, len);
     else
         sim_store_write_cached(sim->store, io->offset_bytes, bytes, len);

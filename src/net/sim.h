@@ -82,6 +82,7 @@ struct sim_exchange {
     struct net_sim_world *world;
     unsigned references;
     uint64_t number;
+    uint64_t left_ns; /* of the caller's time when it sent: clocks of hosts differ */
 
     struct sim_net *caller;
     struct sim_peer *peer;

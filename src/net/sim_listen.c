@@ -179,6 +179,7 @@ static void call_arrives(struct sim_message *message)
     listener->unanswered++;
     memcpy(exchange->header, message->data, message->header_len);
     exchange->request.net = &server->base;
+    exchange->request.deadline_ns = reactor_now_ns(server->base.reactor) + exchange->left_ns;
     exchange->request.header = exchange->header;
     exchange->request.header_len = message->header_len;
     listener->base.service.request(listener->base.service.ctx, &exchange->request);

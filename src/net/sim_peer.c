@@ -125,7 +125,8 @@ int sim_call(struct net_peer *base, struct net_call *call)
     memcpy(exchange->address, base->address, sizeof exchange->address);
     memcpy(exchange->expected, base->name, sizeof exchange->expected);
     exchange->request.payload_len = net_iov_bytes(call->payload, call->payload_count);
-    exchange->request.deadline_ns = call->deadline_ns;
+    uint64_t now_ns = reactor_now_ns(net->base.reactor);
+    exchange->left_ns = call->deadline_ns > now_ns ? call->deadline_ns - now_ns : 0;
     exchange->request.identity = net->identity;
     exchange->server = server_find(net->world, base->address);
     if (exchange->server != NULL)

@@ -1,181 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Storage nodes: how they start, die and return, and when the whole cluster is settled.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/macros.h"
+#include "engine/rules.h"
 #include "shoal/error.h"
 #include "sim.h"
 
-#define AUTHORITY_ADDRESS "authority:1"
-#define PARTITION_BITS 4u
-
-/* ---- the authority ---- */
-
-static int save_bytes(void **kept, size_t *kept_len, const void *bytes, size_t len)
-{
-    void *copy = malloc(len);
-
-    if (copy == NULL)
-        return SHOAL_E_NO_MEMORY;
-    memcpy(copy, bytes, len);
-    free(*kept);
-    *kept = copy;
-    *kept_len = len;
-    return 0;
-}
-
-static int authority_save(void *ctx, const void *map, size_t len)
-{
-    struct sim_authority *authority = ctx;
-
-    /* A dead process saves nothing. */
-    if (authority->state == SIM_DYING)
-        return SHOAL_E_IO;
-    return save_bytes(&authority->map, &authority->map_len, map, len);
-}
-
-static void add_pools(struct cluster_map *map)
-{
-    struct map_pool durable = {
-        .name = "durable", .erasure = true, .k = 4, .m = 2, .stripe_size = SIM_STRIPE_BYTES,
-        .copies_below = 16u << 10};
-    struct map_pool replicated = {
-        .name = "replicated", .k = 1, .m = 2, .stripe_size = SIM_STRIPE_BYTES};
-
-    CHECK(map_change_pool_create(map, &durable) == 0);
-    CHECK(map_change_pool_create(map, &replicated) == 0);
-
-    /* Smaller than what is put into it, so that it evicts. */
-    struct map_pool cache = {
-        .name = "cache", .k = 1, .m = 0, .cache = true, .stripe_size = SIM_STRIPE_BYTES,
-        .quota_bytes = 600u << 10, .ttl_s = 30};
-    CHECK(map_change_pool_create(map, &cache) == 0);
-}
-
-static struct cluster_map *first_map(void)
-{
-    struct cluster_map *map = cluster_map_create();
-
-    CHECK(map != NULL);
-    memcpy(map->cluster, "simulated-shoal!", 16);
-    map->partition_bits = PARTITION_BITS;
-    for (unsigned i = 0; i < SIM_NODES; i++) {
-        struct map_node node = {.domain = i};
-        snprintf(node.name, sizeof node.name, "node%u", i);
-        snprintf(node.data, sizeof node.data, "node%u:1", i);
-        snprintf(node.replication, sizeof node.replication, "node%u:1", i);
-        CHECK(map_change_node_add(map, &node) == 0);
-        CHECK(map_change_target_add(map, i, node.name, 100) == 0);
-    }
-    add_pools(map);
-    CHECK(map_change_publish(map) == 0);
-    return map;
-}
-
-void authority_boot(struct sim *sim)
-{
-    struct sim_authority *self = &sim->authority;
-    struct authority_config config = {.save = authority_save, .ctx = self};
-
-    self->sim = sim;
-    self->state = SIM_RUNNING;
-    self->restart_ns = UINT64_MAX;
-    host_create(sim, &self->host, "authority", NET_ROLE_AUTHORITY, ++self->boots);
-    config.reactor = self->host.reactor;
-    config.net = self->host.net;
-    if (self->map == NULL)
-        config.map = first_map();
-    else
-        CHECK(cluster_map_decode(self->map, self->map_len, &config.map) == 0);
-    CHECK(authority_create(&config, &self->authority) == 0);
-    CHECK(authority_listen(self->authority, AUTHORITY_ADDRESS) == 0);
-    sim_event(sim, "authority starts");
-}
-
-static void authority_end_fiber(void *arg)
-{
-    struct sim_authority *self = arg;
-
-    authority_stop(self->authority);
-}
-
-void authority_die(struct sim *sim)
-{
-    struct sim_authority *self = &sim->authority;
-
-    sim_event(sim, "authority dies");
-    self->state = SIM_DYING;
-    net_sim_crash(sim->world, "authority");
-    CHECK(fiber_spawn(self->host.fibers, authority_end_fiber, self) == 0);
-}
-
-static void net_end_fiber(void *arg)
-{
-    net_destroy(arg);
-}
-
-/* Empty the reactor of what destroying the network leaves to be done. */
-static void end_net(struct sim_host *host)
-{
-    CHECK(fiber_spawn(host->fibers, net_end_fiber, host->net) == 0);
-    while (fiber_pool_in_use(host->fibers) > 0)
-        CHECK(reactor_poll_once(host->reactor) > 0);
-    while (reactor_poll_once(host->reactor) > 0)
-        ;
-}
-
-static void authority_tick(struct sim *sim)
-{
-    struct sim_authority *self = &sim->authority;
-
-    if (self->state == SIM_DYING && fiber_pool_in_use(self->host.fibers) == 0) {
-        authority_destroy(self->authority);
-        self->authority = NULL;
-        end_net(&self->host);
-        host_destroy(&self->host);
-        self->state = SIM_GONE;
-    }
-    if (self->state == SIM_GONE && sim->now_ns >= self->restart_ns)
-        authority_boot(sim);
-}
-
-/* ---- noticing deaths ---- */
-
-static void tell_fiber(void *arg)
-{
-    struct sim_node *node = arg;
-
-    char name[16];
-
-    snprintf(name, sizeof name, "node%u", node->index);
-    if (authority_node_died(node->sim->authority.authority, name) != 0)
-        node->told_dead = false;
-}
-
-/*
- * The authority sees the exit of a node's process, as the supervisor of `shoal up` does: some time
- * after the death, or, when it was dead itself, after its own return.
- */
-static void notice_deaths(struct sim *sim)
-{
-    struct sim_authority *self = &sim->authority;
-
-    if (self->state != SIM_RUNNING)
-        return;
-    for (unsigned i = 0; i < SIM_NODES; i++) {
-        struct sim_node *node = &sim->nodes[i];
-        if (node->told_dead || sim->now_ns < node->tell_ns ||
-            (node->state != SIM_DYING && node->state != SIM_GONE))
-            continue;
-        node->told_dead = true;
-        sim_event(sim, "authority notices that node%u is dead", i);
-        CHECK(fiber_spawn(self->host.fibers, tell_fiber, node) == 0);
-    }
-}
-
-/* ---- nodes ---- */
+/* ---- what a node is given ---- */
 
 static int node_save(void *ctx, const void *bytes, size_t len)
 {
@@ -183,7 +20,7 @@ static int node_save(void *ctx, const void *bytes, size_t len)
 
     if (node->state == SIM_DYING)
         return SHOAL_E_IO;
-    return save_bytes(&node->map, &node->map_len, bytes, len);
+    return sim_save_bytes(&node->map, &node->map_len, bytes, len);
 }
 
 static int node_load(void *ctx, void **bytes, size_t *len)
@@ -194,27 +31,35 @@ static int node_load(void *ctx, void **bytes, size_t *len)
         return SHOAL_E_NOT_FOUND;
     *bytes = NULL;
     *len = 0;
-    return save_bytes(bytes, len, node->map, node->map_len);
+    return sim_save_bytes(bytes, len, node->map, node->map_len);
 }
 
-static int open_target(struct sim_node *node)
+static int open_drive(struct sim_node *node, unsigned index)
 {
+    struct sim_drive *drive = &node->drives[index];
     /* Full: a drive whose index has no room for all that is put. */
     const struct engine_config config = {
-        .index_max_objects = node->sim->tight && node->index == SIM_TIGHT_NODE ? 64 : 0};
-    const struct engine_format_config format = {.target = node->index,
-                                                .partition_bits = PARTITION_BITS};
+        .index_max_objects =
+            node->sim->tight && node->index == SIM_TIGHT_NODE && index == 0 ? 64 : 0,
+    };
+    const struct engine_format_config format = {.target = sim_target(node->sim, node->index, index),
+                                                .partition_bits = SIM_PARTITION_BITS};
     int error = 0;
 
-    if (!node->formatted)
-        error = engine_format(node->dev, node->arena, &format);
+    if (!drive->formatted)
+        error = engine_format(drive->dev, node->arena, &format);
     if (error == 0)
-        error = engine_open(node->dev, node->arena, &config, &node->engine, &node->report);
+        error = engine_open(drive->dev, node->arena, &config, &drive->engine, &drive->report);
+    if (error != 0 && node->state != SIM_DYING)
+        sim_complain(node->sim, "node%u does not open drive %u: %s %s", node->index, index,
+                     shoal_error_name(error), drive->report.problem);
     return error;
 }
 
 static void configure(struct sim_node *node, struct node_config *config)
 {
+    const struct sim *sim = node->sim;
+
     *config = (struct node_config){
         .reactor = node->host.reactor,
         .data = node->host.net,
@@ -222,46 +67,46 @@ static void configure(struct sim_node *node, struct node_config *config)
         .arena = node->arena,
         .authority = authority_remote_door(node->authority),
         .store = {node_load, node_save, node},
-        .targets_count = 1,
+        .targets_count = sim->drives,
         .client_fibers = 24,
         .member_fibers = 48,
         .control_fibers = 24,
         .call_fibers = 128,
         .window = 512,
-        .tombstone_s = 40,
+        .tombstone_s = SIM_TOMBSTONE_S,
         .upload_s = 20,
+        .scrub_pause_ns = 3 * SECOND,
     };
     snprintf(config->name, sizeof config->name, "node%u", node->index);
     snprintf(config->data_address, sizeof config->data_address, "node%u:1", node->index);
     snprintf(config->replication_address, sizeof config->replication_address, "node%u:1",
              node->index);
-    config->targets[0] = (struct node_target_config){
-        .id = node->index,
-        .engine = node->engine,
-        .stale = node->report.stale,
-        .empty = !node->formatted,
-    };
+    for (unsigned i = 0; i < sim->drives; i++)
+        config->targets[i] = (struct node_target_config){
+            .id = sim_target(sim, node->index, i),
+            .engine = node->drives[i].engine,
+            .stale = node->drives[i].report.stale,
+            .empty = !node->drives[i].formatted,
+        };
 }
 
 static void start_fiber(void *arg)
 {
     struct sim_node *node = arg;
     struct node_config config;
+    int error = 0;
 
-    int error = open_target(node);
-    if (node->state == SIM_DYING)
+    for (unsigned i = 0; i < node->sim->drives && error == 0; i++)
+        error = open_drive(node, i);
+    if (node->state == SIM_DYING || error != 0)
         return;
-    if (error != 0) {
-        sim_complain(node->sim, "node%u does not open its drive: %s %s", node->index,
-                     shoal_error_name(error), node->report.problem);
-        return;
-    }
-    CHECK(authority_remote_create(node->host.reactor, node->host.net, AUTHORITY_ADDRESS,
+    CHECK(authority_remote_create(node->host.reactor, node->host.net, SIM_AUTHORITY_ADDRESS,
                                   &node->authority) == 0);
     configure(node, &config);
     error = node_create(&config, &node->node);
     CHECK_MSG(error == 0, "node_create: %s", shoal_error_name(error));
-    node->formatted = true;
+    for (unsigned i = 0; i < node->sim->drives; i++)
+        node->drives[i].formatted = true;
     error = node_start(node->node);
     if (error != 0 && node->state != SIM_DYING)
         sim_complain(node->sim, "node%u does not start: %s", node->index, shoal_error_name(error));
@@ -269,24 +114,34 @@ static void start_fiber(void *arg)
         node->state = SIM_RUNNING;
 }
 
+static void open_device(struct sim_node *node, unsigned index)
+{
+    struct sim_drive *drive = &node->drives[index];
+    struct sim *sim = node->sim;
+    const struct dev_sim_config config = {
+        .name = node->host.name,
+        .seed = sim_seed(sim, "drive", node->boots << 8 | sim_target(node->sim, node->index, index)),
+        .volatile_cache = sim->volatile_caches,
+        .latency_min_ns = SIM_DRIVE_FAST_NS,
+        .latency_max_ns = SIM_DRIVE_SLOW_NS,
+    };
+
+    CHECK(dev_sim_open(node->host.reactor, drive->store, &config, &drive->dev) == 0);
+    drive->faults = (struct dev_sim_faults){0};
+    drive->scrubs = 0;
+}
+
 void node_boot(struct sim_node *node)
 {
-    static const struct dma_class classes[] = {
-        {4096, 96}, {32u << 10, 64}, {256u << 10, 48}};
+    static const struct dma_class classes[] = {{4096, 96}, {32u << 10, 64}, {256u << 10, 64}};
     struct sim *sim = node->sim;
     char name[16];
 
     snprintf(name, sizeof name, "node%u", node->index);
     host_create(sim, &node->host, name, NET_ROLE_NODE, ++node->boots);
     CHECK(dma_arena_create(node->host.reactor, classes, ARRAY_LEN(classes), &node->arena) == 0);
-    const struct dev_sim_config config = {
-        .name = name,
-        .seed = sim_seed(sim, "drive", node->boots << 8 | node->index),
-        .volatile_cache = true,
-        .latency_min_ns = 20000,
-        .latency_max_ns = 400000,
-    };
-    CHECK(dev_sim_open(node->host.reactor, node->store, &config, &node->dev) == 0);
+    for (unsigned i = 0; i < sim->drives; i++)
+        open_device(node, i);
     node->state = SIM_STARTING;
     node->stopped = false;
     node->restart_ns = UINT64_MAX;
@@ -294,6 +149,8 @@ void node_boot(struct sim_node *node)
     sim_event(sim, "%s starts", name);
     CHECK(fiber_spawn(node->host.fibers, start_fiber, node) == 0);
 }
+
+/* ---- dying ---- */
 
 static void end_fiber(void *arg)
 {
@@ -306,18 +163,20 @@ static void end_fiber(void *arg)
 void node_die(struct sim_node *node, bool power)
 {
     struct sim *sim = node->sim;
+    struct prng prng;
 
     sim_event(sim, "node%u %s", node->index, power ? "loses power" : "is killed");
     net_sim_crash(sim->world, node->host.name);
-    struct prng prng;
     prng_seed(&prng, prng_next(&sim->fault_prng));
-    if (power)
-        dev_sim_crash(node->dev, &prng);
-    else
-        dev_sim_kill(node->dev, &prng);
+    for (unsigned i = 0; i < sim->drives; i++) {
+        if (power)
+            dev_sim_crash(node->drives[i].dev, &prng);
+        else
+            dev_sim_kill(node->drives[i].dev, &prng);
+    }
     node->state = SIM_DYING;
     node->told_dead = false;
-    node->tell_ns = sim->now_ns + prng_below(&sim->fault_prng, 500 * MS);
+    node->tell_ns = sim->now_ns + prng_below(&prng, 500 * MS);
 }
 
 /* What of a death blocks, after the node has stopped. */
@@ -325,12 +184,22 @@ static void close_fiber(void *arg)
 {
     struct sim_node *node = arg;
 
-    if (node->engine != NULL)
-        engine_close(node->engine, true);
-    node->engine = NULL;
+    for (unsigned i = 0; i < node->sim->drives; i++) {
+        if (node->drives[i].engine != NULL)
+            engine_close(node->drives[i].engine, true);
+        node->drives[i].engine = NULL;
+    }
     if (node->authority != NULL)
         authority_remote_destroy(node->authority);
     node->authority = NULL;
+}
+
+static bool has_engine(const struct sim_node *node)
+{
+    for (unsigned i = 0; i < node->sim->drives; i++)
+        if (node->drives[i].engine != NULL)
+            return true;
+    return false;
 }
 
 static void finish_death(struct sim_node *node)
@@ -342,49 +211,68 @@ static void finish_death(struct sim_node *node)
     if (node->node != NULL)
         node_destroy(node->node);
     node->node = NULL;
-    if (node->engine != NULL || node->authority != NULL) {
+    if (has_engine(node) || node->authority != NULL) {
         CHECK(fiber_spawn(node->host.fibers, close_fiber, node) == 0);
         return;
     }
-    dev_close(node->dev);
-    end_net(&node->host);
+    for (unsigned i = 0; i < node->sim->drives; i++) {
+        dev_close(node->drives[i].dev);
+        node->drives[i].dev = NULL;
+    }
     dma_arena_destroy(node->arena);
     host_destroy(&node->host);
-    node->dev = NULL;
     node->arena = NULL;
     node->state = SIM_GONE;
     sim_event(node->sim, "node%u is gone", node->index);
 }
 
-/* The drive died with the node; it comes back with another, empty one, under the old name. */
+/* A drive died with the node; it comes back with another, empty one, under the old name. */
 static void replace_drive(struct sim_node *node)
 {
-    dev_sim_store_destroy(node->store);
-    CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &node->store) == 0);
-    node->formatted = false;
+    struct sim_drive *drive = &node->drives[0];
+
+    dev_sim_store_destroy(drive->store);
+    CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &drive->store) == 0);
+    drive->formatted = false;
+    drive->suspect = false;
     node->new_drive = false;
     sim_event(node->sim, "node%u gets a new drive", node->index);
 }
 
 /* ---- all of it ---- */
 
+static bool has_stopped(const struct sim_node *node)
+{
+    for (unsigned i = 0; i < node->sim->drives; i++)
+        if (engine_stopped(node->drives[i].engine))
+            return true;
+    return false;
+}
+
+/* A target that stopped for good is told of; some time later somebody restarts its node. */
+static void node_tend(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+
+    if (node->state != SIM_RUNNING || sim->now_ns < node->patience_ns + 3 * SECOND ||
+        !has_stopped(node))
+        return;
+    if (node->patience_ns != 0) {
+        node_die(node, false);
+        node->restart_ns = sim->now_ns + SECOND;
+    }
+    node->patience_ns = node->patience_ns == 0 ? sim->now_ns : 0;
+}
+
 void cluster_tick(struct sim *sim)
 {
     authority_tick(sim);
-    notice_deaths(sim);
+    authority_notice_deaths(sim);
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (node->state == SIM_DYING && fiber_pool_in_use(node->host.fibers) == 0)
             finish_death(node);
-        /* A target that stopped for good is told of; some time later somebody restarts its node. */
-        if (node->state == SIM_RUNNING && engine_stopped(node->engine) &&
-            sim->now_ns >= node->patience_ns + 3 * SECOND) {
-            if (node->patience_ns != 0) {
-                node_die(node, false);
-                node->restart_ns = sim->now_ns + SECOND;
-            }
-            node->patience_ns = node->patience_ns == 0 ? sim->now_ns : 0;
-        }
+        node_tend(node);
         if (node->state == SIM_GONE && sim->now_ns >= node->restart_ns) {
             if (node->new_drive)
                 replace_drive(node);
@@ -410,16 +298,29 @@ uint64_t cluster_next_ns(const struct sim *sim)
     return next_ns;
 }
 
+bool node_is_clean(const struct sim_node *node)
+{
+    const struct sim *sim = node->sim;
+
+    if (node->state != SIM_RUNNING)
+        return false;
+    if (sim->authority.state != SIM_RUNNING)
+        return true; /* as far as anybody can say */
+    const struct cluster_map *map = authority_map(sim->authority.authority);
+    for (unsigned i = 0; i < sim->drives; i++) {
+        const struct map_target *target = cluster_map_target(map, sim_target(sim, node->index, i));
+        if (target == NULL || target->state != TARGET_CLEAN || !target->up)
+            return false;
+    }
+    return true;
+}
+
 bool cluster_is_settled(struct sim *sim)
 {
     if (sim->authority.state != SIM_RUNNING)
         return false;
-    const struct cluster_map *map = authority_map(sim->authority.authority);
-    for (uint32_t i = 0; i < map->targets_count; i++)
-        if (map->targets[i].state != TARGET_CLEAN || !map->targets[i].up)
-            return false;
     for (unsigned i = 0; i < SIM_NODES; i++)
-        if (sim->nodes[i].state != SIM_RUNNING || !node_is_settled(sim->nodes[i].node))
+        if (!node_is_clean(&sim->nodes[i]) || !node_is_settled(sim->nodes[i].node))
             return false;
     return true;
 }
@@ -430,6 +331,19 @@ static bool all_gone(struct sim *sim)
         if (sim->nodes[i].state != SIM_GONE)
             return false;
     return sim->authority.state == SIM_GONE;
+}
+
+void cluster_begin(struct sim *sim)
+{
+    authority_boot(sim);
+    for (unsigned i = 0; i < SIM_NODES; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        node->sim = sim;
+        node->index = i;
+        for (unsigned drive = 0; drive < sim->drives; drive++)
+            CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &node->drives[drive].store) == 0);
+        node_boot(node);
+    }
 }
 
 void cluster_destroy(struct sim *sim)
@@ -446,7 +360,8 @@ void cluster_destroy(struct sim *sim)
     }
     CHECK(sim_until(sim, all_gone, sim->now_ns + 600 * SECOND));
     for (unsigned i = 0; i < SIM_NODES; i++) {
-        dev_sim_store_destroy(sim->nodes[i].store);
+        for (unsigned drive = 0; drive < sim->drives; drive++)
+            dev_sim_store_destroy(sim->nodes[i].drives[drive].store);
         free(sim->nodes[i].map);
     }
     free(sim->authority.map);

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What goes wrong, and how much of it at once.
- *
- * The pools survive the loss of two members. So at any moment at most two targets are other than
- * clean, counting those that will be when a crashed node returns; and where a run damages bits at
- * rest, only on the drive of node 0, at most one. Beyond that a whole-cluster loss of power may come at
- * any time: nobody can have written what the others do not know.
+ * What goes wrong with processes, the network and clocks, and when. drives.c has what goes wrong with
+ * drives, and the rule of how much may be lost at once; beyond it a loss of power of the whole cluster
+ * may come at any time, for nobody can then have written what the others do not know.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,22 +12,10 @@
 #include "shoal/error.h"
 #include "sim.h"
 
-#define LOST_MAX 2u
+#define DRIFT_PPM 20000u /* how far a clock may be from the right rate, either way */
+#define DAY_S 86400
 
 static const struct net_sim_faults quiet_net = {.delay_ns = 50000, .jitter_ns = 50000};
-
-/* Targets that could not serve what they held, were the rest to be lost now. */
-static unsigned unclean(struct sim *sim)
-{
-    unsigned count = 0;
-    const struct cluster_map *map =
-        sim->authority.state == SIM_RUNNING ? authority_map(sim->authority.authority) : NULL;
-
-    for (unsigned i = 0; i < SIM_NODES; i++)
-        count += sim->nodes[i].state != SIM_RUNNING ||
-                 (map != NULL && (map->targets[i].state != TARGET_CLEAN || !map->targets[i].up));
-    return count;
-}
 
 /* @prng: of this one fault, so that leaving one out changes nothing about the others. */
 static uint64_t soon(const struct sim *sim, struct prng *prng, uint64_t least_ns, uint64_t most_ns)
@@ -43,13 +28,13 @@ static struct sim_node *any_node(struct sim *sim, struct prng *prng)
     return &sim->nodes[prng_below(prng, SIM_NODES)];
 }
 
+/* ---- processes ---- */
+
 static bool crash_one(struct sim *sim, struct prng *prng)
 {
-    unsigned most = sim->rotting ? 1 : LOST_MAX;
     struct sim_node *node = any_node(sim, prng);
 
-    /* Without an authority nobody can say how clean the targets are. */
-    if (node->state != SIM_RUNNING || sim->authority.state != SIM_RUNNING || unclean(sim) >= most)
+    if (node->state != SIM_RUNNING || !atlas_spares(sim, node))
         return false;
     if (sim->tight && node->index == SIM_TIGHT_NODE)
         return false; /* what it could not hold it could not learn again */
@@ -82,6 +67,8 @@ static bool crash_authority(struct sim *sim, struct prng *prng)
     return true;
 }
 
+/* ---- the network ---- */
+
 static bool worsen_net(struct sim *sim, struct prng *prng)
 {
     struct net_sim_faults faults = quiet_net;
@@ -98,18 +85,53 @@ static bool worsen_net(struct sim *sim, struct prng *prng)
     return true;
 }
 
+/* Nodes, then the authority, then clients. */
+static const char *host_name(unsigned index, char *name, size_t size)
+{
+    if (index < SIM_NODES)
+        snprintf(name, size, "node%u", index);
+    else if (index == SIM_NODES)
+        snprintf(name, size, "authority");
+    else
+        snprintf(name, size, "client%u", index - SIM_NODES - 1);
+    return name;
+}
+#define HOSTS (SIM_NODES + 1 + SIM_CLIENTS)
+
 static bool cut_link(struct sim *sim, struct prng *prng)
 {
+    char from_name[24], to_name[24];
     unsigned from = (unsigned)prng_below(prng, SIM_NODES);
-    unsigned to = (unsigned)prng_below(prng, SIM_NODES);
-    char from_name[16], to_name[16];
+    unsigned to = (unsigned)prng_below(prng, prng_chance(prng, 2, 3) ? SIM_NODES : HOSTS);
+    bool both = prng_chance(prng, 1, 3), back = prng_chance(prng, 1, 2);
 
     if (from == to)
         return false;
-    snprintf(from_name, sizeof from_name, "node%u", from);
-    snprintf(to_name, sizeof to_name, "node%u", to);
-    net_sim_cut(sim->world, from_name, to_name, true);
-    sim_event(sim, "the link from node%u to node%u is cut", from, to);
+    host_name(from, from_name, sizeof from_name);
+    host_name(to, to_name, sizeof to_name);
+    if (both || !back)
+        net_sim_cut(sim->world, from_name, to_name, true);
+    if (both || back)
+        net_sim_cut(sim->world, to_name, from_name, true);
+    sim_event(sim, "the link between %s and %s is cut (%u)", from_name, to_name, 2u * both + back);
+    return true;
+}
+
+/* Everybody is on one side or the other; messages pass one way only, or neither. */
+static bool part_hosts(struct sim *sim, struct prng *prng)
+{
+    uint64_t side = prng_next(prng);
+    bool both = prng_chance(prng, 2, 3);
+    char from_name[24], to_name[24];
+
+    if (prng_chance(prng, 1, 2))
+        side = UINT64_C(1) << prng_below(prng, SIM_NODES); /* one node alone */
+    for (unsigned from = 0; from < HOSTS; from++)
+        for (unsigned to = 0; to < HOSTS; to++)
+            if ((side >> from & 1) != (side >> to & 1) && (both || (side >> from & 1) != 0))
+                net_sim_cut(sim->world, host_name(from, from_name, sizeof from_name),
+                            host_name(to, to_name, sizeof to_name), true);
+    sim_event(sim, "the network falls apart: %03x", (unsigned)side & ((1u << HOSTS) - 1));
     return true;
 }
 
@@ -131,36 +153,46 @@ static void heal_net(struct sim *sim)
     sim_event(sim, "the network heals");
 }
 
-static bool trouble_drive(struct sim *sim, struct prng *prng)
-{
-    static const struct dev_sim_faults faults = {
-        .read_error_ppm = 20000, .rot_read_ppm = 5000, .rot_rest_ppm = 3000};
-    struct sim_node *node = &sim->nodes[0];
+/* ---- clocks ---- */
 
-    if (node->state != SIM_RUNNING || !sim->rotting)
+static bool bend_clock(struct sim *sim, struct prng *prng)
+{
+    unsigned index = (unsigned)prng_below(prng, HOSTS);
+    struct sim_host *host = index < SIM_NODES    ? &sim->nodes[index].host
+                            : index == SIM_NODES ? &sim->authority.host
+                                                 : &sim->clients[index - SIM_NODES - 1].host;
+    int64_t rate_ppm = (int64_t)prng_below(prng, 2 * DRIFT_PPM + 1) - DRIFT_PPM;
+    int64_t wall_off_s = (int64_t)prng_below(prng, 2 * DAY_S + 1) - DAY_S;
+
+    if (host->reactor == NULL)
         return false;
-    dev_sim_set_faults(node->dev, &faults);
-    sim_event(sim, "the drive of node0 rots");
-    if (sim->authority.state == SIM_RUNNING && unclean(sim) == 0 && prng_chance(prng, 1, 2)) {
-        dev_sim_fail_nth(node->dev, 1 + prng_below(prng, 30), SHOAL_E_IO);
-        sim_event(sim, "the drive of node0 is to fail soon");
-    }
+    host_set_clock(host, rate_ppm, prng_chance(prng, 1, 2) ? wall_off_s : host->clock.wall_off_s);
+    sim_event(sim, "the clock of %s goes %" PRId64 " ppm too fast", host->name, rate_ppm);
     return true;
 }
 
-/* Return: true when it happened. */
-typedef bool strike(struct sim *sim, struct prng *prng);
+/* ---- all of them ---- */
 
 static const struct {
     strike *strike; /* NULL: chosen for the whole run */
     unsigned weight;
 } kinds[SIM_FAULT_COUNT] = {
-    [SIM_FAULT_crash] = {crash_one, 4},     [SIM_FAULT_crash_all] = {crash_all, 1},
-    [SIM_FAULT_authority] = {crash_authority, 1}, [SIM_FAULT_cut] = {cut_link, 1},
-    [SIM_FAULT_net] = {worsen_net, 1},      [SIM_FAULT_slow] = {slow_host, 1},
-    [SIM_FAULT_drive] = {trouble_drive, 1}, [SIM_FAULT_tight] = {NULL, 0},
+    [SIM_FAULT_crash] = {crash_one, 8},
+    [SIM_FAULT_crash_all] = {crash_all, 2},
+    [SIM_FAULT_authority] = {crash_authority, 2},
+    [SIM_FAULT_cut] = {cut_link, 3},
+    [SIM_FAULT_partition] = {part_hosts, 1},
+    [SIM_FAULT_net] = {worsen_net, 3},
+    [SIM_FAULT_slow] = {slow_host, 2},
+    [SIM_FAULT_rot] = {drive_decays, 2},
+    [SIM_FAULT_misplace] = {drive_misplaces, 2},
+    [SIM_FAULT_eio] = {drive_fails, 2},
+    [SIM_FAULT_slow_drive] = {drive_slows, 2},
+    [SIM_FAULT_stuck] = {drive_hangs, 1},
+    [SIM_FAULT_clock] = {bend_clock, 2},
+    [SIM_FAULT_tight] = {NULL, 0},
 };
-#define HEAL_WEIGHT 2u
+#define HEAL_WEIGHT 8u
 
 static bool may(const struct sim *sim, enum sim_fault fault)
 {
@@ -169,10 +201,20 @@ static bool may(const struct sim *sim, enum sim_fault fault)
 
 void faults_choose(struct sim *sim)
 {
-    bool tight = prng_chance(&sim->fault_prng, 1, 4), rotting = prng_chance(&sim->fault_prng, 1, 3);
+    struct prng *prng = &sim->fault_prng;
 
-    sim->tight = tight && may(sim, SIM_FAULT_tight);
-    sim->rotting = rotting && may(sim, SIM_FAULT_drive);
+    if (sim->options.operations == 0) {
+        sim->drives = 1;
+        return;
+    }
+    bool tight = prng_chance(prng, 1, 4);
+
+    sim->drives = prng_chance(prng, 1, 4) ? 2 : 1;
+    sim->volatile_caches = prng_chance(prng, 3, 4);
+    sim->frail = prng_chance(prng, 1, 4);
+    sim->tight = tight && !sim->frail && may(sim, SIM_FAULT_tight);
+    sim->pause_ns = prng_chance(prng, 1, 3) ? 100 * MS : 400 * MS;
+    sim->fault_pause_ns = prng_chance(prng, 1, 3) ? SECOND : 4 * SECOND;
 }
 
 void faults_begin(struct sim *sim)
@@ -190,22 +232,26 @@ void faults_tick(struct sim *sim)
         weights += kinds[i].weight;
     uint64_t draw = prng_below(&sim->fault_prng, weights);
     prng_seed(&prng, prng_next(&sim->fault_prng));
-    sim->next_fault_ns = soon(sim, &sim->fault_prng, 100 * MS, 4 * SECOND);
+    sim->next_fault_ns = soon(sim, &sim->fault_prng, 50 * MS, sim->fault_pause_ns);
+    atlas_look(sim);
     while (fault < SIM_FAULT_COUNT && draw >= kinds[fault].weight)
         draw -= kinds[fault++].weight;
-    if (fault == SIM_FAULT_COUNT)
+    if (fault == SIM_FAULT_COUNT) {
         heal_net(sim);
-    else if (may(sim, (enum sim_fault)fault) && sim->faults_injected < sim->options.faults)
+        drives_heal(sim);
+    } else if (may(sim, (enum sim_fault)fault) && sim->faults_injected < sim->options.faults) {
         sim->faults_injected += kinds[fault].strike(sim, &prng);
+    }
 }
 
-void faults_take_two(struct sim *sim)
+void faults_take_away(struct sim *sim)
 {
     unsigned first = (unsigned)prng_below(&sim->fault_prng, SIM_NODES);
     unsigned second = (first + 1 + (unsigned)prng_below(&sim->fault_prng, SIM_NODES - 1)) % SIM_NODES;
 
     node_die(&sim->nodes[first], true);
-    node_die(&sim->nodes[second], false);
+    if (!sim->frail)
+        node_die(&sim->nodes[second], false);
 }
 
 /*
@@ -225,18 +271,15 @@ static void widen_tight_drive(struct sim *sim)
 
 void faults_end(struct sim *sim)
 {
-    const struct dev_sim_faults none = {0};
-
     sim_event(sim, "the faults end");
     sim->next_fault_ns = UINT64_MAX;
     heal_net(sim);
+    drives_heal(sim);
     widen_tight_drive(sim);
     if (sim->authority.state != SIM_RUNNING)
         sim->authority.restart_ns = sim->now_ns;
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
-        if (node->state == SIM_RUNNING)
-            dev_sim_set_faults(node->dev, &none);
         if (node->state == SIM_GONE || node->state == SIM_DYING)
             node->restart_ns = MIN(node->restart_ns, soon(sim, &sim->fault_prng, 0, 2 * SECOND));
     }

@@ -42,7 +42,7 @@ struct putting {
 static void put_fiber(void *arg)
 {
     struct putting *put = arg;
-    struct client_blob blob = {.pool = put->pool, .deadline_ns = sim->now_ns + 10 * SECOND};
+    struct client_blob blob = {.pool = put->pool, .deadline_ns = reactor_now_ns(put->from->host.reactor) + 10 * SECOND};
     struct iovec iov = {bytes, put->len};
 
     memset(&blob.key, put->key, sizeof blob.key);

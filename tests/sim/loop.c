@@ -50,22 +50,17 @@ static unsigned poll_all(struct sim *sim)
     return did;
 }
 
-static uint64_t next_timer_ns(const struct sim_host *host)
-{
-    return host->reactor != NULL ? reactor_next_timer_ns(host->reactor) : UINT64_MAX;
-}
-
 static uint64_t next_event_ns(const struct sim *sim)
 {
     uint64_t next_ns = net_sim_next_event_ns(sim->world);
 
     next_ns = MIN(next_ns, cluster_next_ns(sim));
     next_ns = MIN(next_ns, sim->next_fault_ns);
-    next_ns = MIN(next_ns, next_timer_ns(&sim->authority.host));
+    next_ns = MIN(next_ns, host_next_ns(&sim->authority.host));
     for (unsigned i = 0; i < SIM_NODES; i++)
-        next_ns = MIN(next_ns, next_timer_ns(&sim->nodes[i].host));
+        next_ns = MIN(next_ns, host_next_ns(&sim->nodes[i].host));
     for (unsigned i = 0; i < SIM_CLIENTS; i++)
-        next_ns = MIN(next_ns, next_timer_ns(&sim->clients[i].host));
+        next_ns = MIN(next_ns, host_next_ns(&sim->clients[i].host));
     return next_ns;
 }
 

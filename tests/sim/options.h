@@ -21,9 +21,15 @@
     X(crash_all)                                                                                   \
     X(authority)                                                                                   \
     X(cut)                                                                                         \
+    X(partition)                                                                                   \
     X(net)                                                                                         \
     X(slow)                                                                                        \
-    X(drive)                                                                                       \
+    X(rot)                                                                                         \
+    X(misplace)                                                                                    \
+    X(eio)                                                                                         \
+    X(slow_drive)                                                                                  \
+    X(stuck)                                                                                       \
+    X(clock)                                                                                       \
     X(tight)
 
 enum sim_fault {

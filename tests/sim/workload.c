@@ -15,7 +15,6 @@
 #include "shoal/error.h"
 #include "sim.h"
 
-#define DEADLINE_NS (12 * SECOND)
 #define LATE_NS (3 * SECOND) /* an operation that ends later than its deadline by this is stuck */
 
 /* ---- values ---- */
@@ -85,15 +84,15 @@ struct worker {
 
 static struct client_blob blob_of(struct worker *worker, unsigned key)
 {
-    struct sim *sim = worker->client->sim;
+    const struct sim *sim = worker->client->sim;
     /* Even keys are coded, odd ones are copied. */
     int len = snprintf(worker->name, sizeof worker->name, "blob/%u", key);
 
     return (struct client_blob){
-        .pool = key % 2 == 0 ? "durable" : "replicated",
+        .pool = sim->frail && key % 3 == 0 ? "thin" : key % 2 == 0 ? "durable" : "replicated",
         .name = worker->name,
         .name_len = (size_t)len,
-        .deadline_ns = sim->now_ns + DEADLINE_NS,
+        .deadline_ns = reactor_now_ns(worker->client->host.reactor) + SIM_DEADLINE_NS,
     };
 }
 
@@ -338,9 +337,9 @@ static void run_operation(struct worker *worker, unsigned key, enum operation_ki
         do_exists(worker, key, operation);
         break;
     }
-    if (sim->now_ns > began_ns + DEADLINE_NS + LATE_NS)
+    if (sim->now_ns > began_ns + SIM_DEADLINE_NS + LATE_NS)
         sim_complain(sim, "key %u: an operation took %.1f s of the %.1f s it was given", key,
-                     (double)(sim->now_ns - began_ns) / 1e9, (double)DEADLINE_NS / 1e9);
+                     (double)(sim->now_ns - began_ns) / 1e9, (double)SIM_DEADLINE_NS / 1e9);
 }
 
 /* ---- workers ---- */
@@ -348,8 +347,9 @@ static void run_operation(struct worker *worker, unsigned key, enum operation_ki
 /* A run that was short of faults goes on, within reason. */
 static bool may_go_on(struct sim *sim)
 {
-    bool wanting = sim->faults_injected < MIN(SIM_FAULTS_LEAST, sim->options.faults) &&
-                   sim->operations_beyond < SIM_OPERATIONS && !sim->ending;
+    bool wanting = sim->options.faults == SIM_FAULTS_ALL &&
+                   sim->faults_injected < SIM_FAULTS_LEAST &&
+                   sim->operations_beyond < 4000 && !sim->ending;
 
     if (sim->operations_left == 0 && wanting)
         sim->operations_beyond++;
@@ -370,7 +370,7 @@ static void worker_fiber(void *arg)
             do_get_range(worker, key);
         else
             run_operation(worker, key, random_kind(worker, key));
-        fiber_sleep(prng_below(&worker->prng, 400 * MS));
+        fiber_sleep(prng_below(&worker->prng, sim->pause_ns));
     }
     worker->client->busy--;
     free(worker->bytes);
@@ -436,7 +436,6 @@ static void client_end_fiber(void *arg)
     struct sim_client *client = arg;
 
     client_close(client->client);
-    net_destroy(client->host.net);
 }
 
 static bool clients_are_gone(struct sim *sim)
