@@ -40,20 +40,28 @@ int abort_here(struct target *t, const struct blob_id *id, const struct blob_ver
     return 0;
 }
 
-/* One try at everybody. Return: 0 when all have aborted under one epoch. */
-static int abort_everywhere(struct object *object, const struct blob_version *version,
-                            uint64_t deadline_ns)
+/*
+ * One try at everybody. A member that the last version did not reach may still have an earlier one of the
+ * same operation, so all of them are named. Return: 0 when all have aborted under one epoch.
+ */
+static int abort_everywhere(struct object *object, uint64_t deadline_ns)
 {
     struct target *t = object->target;
     struct node *node = t->node;
     struct members set;
-    struct commit_entry entry = {object->id, *version};
+    struct commit_entry entries[OBJECT_SUPERSEDED_MAX + 1];
+    unsigned count = 0;
     if (!node_members_of(node, &object->id, &set) || !set.writable)
         return SHOAL_E_UNAVAILABLE;
-    int error = abort_here(t, &object->id, version);
+    for (unsigned i = 0; i < object->superseded_count; i++)
+        entries[count++] = (struct commit_entry){object->id, object->superseded[i]};
+    entries[count++] = (struct commit_entry){object->id, object->version};
+    int error = 0;
+    for (unsigned i = 0; error == 0 && i < count; i++)
+        error = abort_here(t, &object->id, &entries[i].version);
     for (unsigned i = 0; error == 0 && i < set.width; i++)
         if ((set.taking >> i & 1) != 0 && set.at[i].target != t->id)
-            error = abort_call(t, &set.at[i], &entry, 1, deadline_ns);
+            error = abort_call(t, &set.at[i], entries, count, deadline_ns);
     if (error == 0 && (object->lost || node->map->epoch != set.epoch))
         error = SHOAL_E_STALE_EPOCH;
     return error;
@@ -66,12 +74,11 @@ void abort_later(struct object *object)
     fiber_queue_wake_one(&object->target->orphan_wake);
 }
 
-int abort_version(struct object *object, const struct blob_version *version, uint64_t deadline_ns,
-                  bool *unlocked)
+int abort_operation(struct object *object, uint64_t deadline_ns, bool *unlocked)
 {
     struct node *node = object->target->node;
     while (!object->lost && !node->stopping) {
-        if (abort_everywhere(object, version, deadline_ns) == 0)
+        if (abort_everywhere(object, deadline_ns) == 0)
             return 0;
         if (object->lost)
             break;
@@ -91,10 +98,9 @@ static void try_orphans(struct target *t)
     struct node *node = t->node;
     for (size_t left = list_count(&t->orphans); left > 0 && !list_empty(&t->orphans); left--) {
         struct object *object = list_entry(list_pop_front(&t->orphans), struct object, orphan);
-        struct blob_version version = object->version;
         int error = 0;
         if (!object->lost && !node->stopping)
-            error = abort_everywhere(object, &version, node_now(node) + node->config.call_ns);
+            error = abort_everywhere(object, node_now(node) + node->config.call_ns);
         if (object->lost || node->stopping || error == 0)
             object_unlock(object);
         else

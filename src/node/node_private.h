@@ -76,8 +76,10 @@ struct pool_view {
  * struct object - An object with something under way at its primary: a lock (R7) that one fiber holds
  * and others wait for. It exists while somebody holds, waits, or its fate is undecided.
  * @version: what the operation took, none before; readers wait for it (R22)
+ * @superseded: versions that it took before and gave up for newer ones (R17); some members may have them
  * @lost: the slot was taken from this primary meanwhile: leave everything to the settling (R6)
  */
+#define OBJECT_SUPERSEDED_MAX 4u
 struct object {
     struct blob_id id;
     struct target *target;
@@ -88,6 +90,8 @@ struct object {
     bool lost;
     bool undecided; /* R26 */
     struct blob_version version;
+    struct blob_version superseded[OBJECT_SUPERSEDED_MAX];
+    unsigned superseded_count;
     struct fiber_queue waiters;  /* for the lock */
     struct fiber_queue readers;  /* for the outcome */
 };
@@ -380,8 +384,16 @@ int object_lock(struct target *target, const struct blob_id *id, uint64_t deadli
 /* The same, only if nobody has it. */
 struct object *object_try_lock(struct target *target, const struct blob_id *id);
 void object_unlock(struct object *object);
-/* The operation takes a new version (R10); readers wait from now on. */
+/*
+ * The operation takes a new version (R10); readers wait from now on. One that it has already is
+ * superseded; not for ever: see object_is_restless().
+ */
 struct blob_version object_take_version(struct object *object);
+/* It has superseded as many versions as can be remembered: it is to be taken back. */
+static inline bool object_is_restless(const struct object *object)
+{
+    return object->superseded_count == OBJECT_SUPERSEDED_MAX;
+}
 /* Decided: readers may look. */
 void object_decided(struct object *object);
 /* [fiber] R22: 0 when nothing is undecided. */
@@ -476,11 +488,13 @@ int replicate_tombstone(struct target *target, struct object *object,
 
 /* ---- abort.c ---- */
 
-/* [fiber] R18, R19. 0 when all have aborted; else it goes on in the background: *unlocked. */
 /* [fiber] Durably forget this prepared version on this member, and the requests that made it. */
 int abort_here(struct target *target, const struct blob_id *id, const struct blob_version *version);
-int abort_version(struct object *object, const struct blob_version *version, uint64_t deadline_ns,
-                  bool *unlocked);
+/*
+ * [fiber] R18, R19: whatever the object's operation prepared. 0 when all have aborted; else it goes on in
+ * the background: *unlocked.
+ */
+int abort_operation(struct object *object, uint64_t deadline_ns, bool *unlocked);
 /* The lock goes to the background, which aborts what the object's operation prepared. */
 void abort_later(struct object *object);
 void node_orphans(void *target); /* loop of a target */

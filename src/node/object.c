@@ -77,6 +77,7 @@ struct object *object_try_lock(struct target *t, const struct blob_id *id)
 void object_decided(struct object *object)
 {
     object->version = (struct blob_version){0};
+    object->superseded_count = 0;
     object->lost = false;
     if (!object->undecided)
         list_remove(&object->node);
@@ -97,6 +98,10 @@ void object_unlock(struct object *object)
 struct blob_version object_take_version(struct object *object)
 {
     struct target *t = object->target;
+    if (!blob_version_is_none(&object->version)) {
+        CHECK(!object_is_restless(object));
+        object->superseded[object->superseded_count++] = object->version;
+    }
     object->version = (struct blob_version){
         .epoch = PLANTED(reused_version) ? 1 : t->node->map->epoch,
         .incarnation = PLANTED(reused_version) ? 1 : t->node->incarnation,

@@ -206,7 +206,7 @@ static int refuse(struct replica_op *op, int refusal, bool *unlocked)
     struct node *node = op->target->node;
     LOG_DEBUG("a write was refused: %s", shoal_error_text(refusal));
     uint64_t until = node_now(node) + node->config.call_ns;
-    int error = abort_version(op->object, &op->desc.version, until, unlocked);
+    int error = abort_operation(op->object, until, unlocked);
     return error != 0 ? error : refusal == SHOAL_E_LOW_WATER ? SHOAL_E_BUSY : refusal;
 }
 
@@ -240,6 +240,11 @@ int replicate(struct replica_op *op, bool *unlocked)
             continue;
         }
         if (!begun || !all_were_asked(&round.set, &asked)) {
+            if (object_is_restless(op->object)) {
+                abort_later(op->object);
+                *unlocked = true;
+                return SHOAL_E_TIMEOUT;
+            }
             take_version(op, &round.set);
             durable = 0;
         }

@@ -60,7 +60,7 @@ static bool all_have(const struct auditor *a, const struct engine_entry *entry, 
 
     CHECK(pool != NULL);
     cluster_map_set(a->map, pool, &entry->id, &set);
-    if (set.width == 1 || entry->form == BLOB_TOMBSTONE || entry->prepared)
+    if (set.width == 1 || entry->form == BLOB_TOMBSTONE)
         return true;
     if (entry->prepared)
         return missing(a, entry, target, "is still prepared");
