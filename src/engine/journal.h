@@ -29,6 +29,8 @@
 
 /* Room in the ring that operations which may wait leave to those which may not. */
 #define JOURNAL_RESERVE_BLOCKS 4u
+/* And what all of them leave to records that take back a write which failed. */
+#define JOURNAL_UNDO_BLOCKS 2u
 
 /* Something that becomes durable, and the fiber that waits for it. */
 struct journal_op {

@@ -16,7 +16,7 @@
 
 bool engine_admits(const struct engine *engine, bool lazy)
 {
-    return journal_admits(&engine->journal, lazy ? 0 : JOURNAL_RESERVE_BLOCKS) &&
+    return journal_admits(&engine->journal, lazy ? JOURNAL_UNDO_BLOCKS : JOURNAL_RESERVE_BLOCKS) &&
            quarantine_room(&engine->quarantine) > (lazy ? 1 : QUARANTINE_SPARE);
 }
 
@@ -311,13 +311,24 @@ static struct index_slot *my_slot(const struct write *write)
 }
 
 /*
+ * Nobody waits for room here: only a checkpoint makes room, and that waits for the barrier, which waits
+ * for this undo. A device that fails writes when the last of the ring is used up stops the target.
+ */
+static int undo_room(struct engine *engine)
+{
+    if (!journal_admits(&engine->journal, 0) || quarantine_room(&engine->quarantine) == 0)
+        journal_stop(&engine->journal);
+    return engine->journal.stopped ? SHOAL_E_IO : 0;
+}
+
+/*
  * The extent could not be written, but its record is in the journal: a later record takes it back.
  * The barrier waits for that one, so that replay goes on to doubt the first.
  */
 static int write_undo(struct write *write)
 {
     struct engine *engine = write->engine;
-    int rc = engine_wait_room(engine);
+    int rc = undo_room(engine);
     if (rc == 0) {
         struct record record = {.type =
                                     write->type == RECORD_PREPARE ? RECORD_ABORT : RECORD_HOLLOW,
