@@ -142,7 +142,7 @@ struct sim {
     struct blob_version versions[HISTORY_KEYS_MAX]; /* the last one that a client saw of a key, */
     uint32_t version_values[HISTORY_KEYS_MAX];      /* and which value that was */
     uint32_t next_value;
-    uint64_t operations_left, operations_beyond;
+    uint64_t operations_left;
     uint64_t digest; /* of everything that happened, to compare two runs of one seed */
     uint64_t faults_injected, answered, unanswered;
     uint64_t next_fault_ns;

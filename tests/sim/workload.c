@@ -15,6 +15,7 @@
 #include "shoal/error.h"
 #include "sim.h"
 
+#define LONGEST_NS (600 * SECOND)
 #define LATE_NS (3 * SECOND) /* an operation that ends later than its deadline by this is stuck */
 
 /* ---- values ---- */
@@ -344,16 +345,13 @@ static void run_operation(struct worker *worker, unsigned key, enum operation_ki
 
 /* ---- workers ---- */
 
-/* A run that was short of faults goes on, within reason. */
-static bool may_go_on(struct sim *sim)
+/* A run that is short of faults goes on, within reason. */
+static bool may_go_on(const struct sim *sim)
 {
     bool wanting = sim->options.faults == SIM_FAULTS_ALL &&
-                   sim->faults_injected < SIM_FAULTS_LEAST &&
-                   sim->operations_beyond < 4000 && !sim->ending;
+                   sim->faults_injected < SIM_FAULTS_LEAST && sim->now_ns < LONGEST_NS;
 
-    if (sim->operations_left == 0 && wanting)
-        sim->operations_beyond++;
-    return sim->operations_left > 0 || wanting;
+    return (sim->operations_left > 0 || wanting) && !sim->ending;
 }
 
 static void worker_fiber(void *arg)
