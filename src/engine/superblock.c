@@ -40,9 +40,11 @@ int superblock_decode(const void *block, struct superblock *sb, uint32_t *versio
         return SHOAL_E_FORMAT;
     if (load_le32((const uint8_t *)block + CRC_AT) != crc32c(0, block, CRC_AT))
         return SHOAL_E_CORRUPT;
-    *version = decode_u32(&in);
-    if (*version != SUPERBLOCK_VERSION)
+    uint32_t found = decode_u32(&in);
+    if (found != SUPERBLOCK_VERSION) {
+        *version = found;
         return SHOAL_E_FORMAT;
+    }
     sb->stale = decode_u32(&in) & FLAG_STALE;
     sb->sequence = decode_u64(&in);
     decode_bytes(&in, sb->cluster, sizeof sb->cluster);
