@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Every operation of the device fails once, in turn, in the life of a small engine; so does every
- * object that a pool gives out. What was acknowledged is there afterwards, and nothing hangs.
+ * object that a pool gives out. What was acknowledged is there afterwards, and nothing hangs. So it is
+ * with what is done while no engine runs.
  */
 #include "base/log.h"
 #include "engine/test_engine.h"
@@ -122,11 +123,109 @@ static void each_object_of_a_pool_may_be_missing_once(void **state)
     test_on(4 << 20, body_memory);
 }
 
-static int quiet(void **state)
+/* ---- what is done while no engine runs ---- */
+
+#define PIECES 8u
+
+static FILE *nowhere;
+
+static void smash(struct test_device *t, const uint64_t at[2])
+{
+    uint8_t noise[LAYOUT_BLOCK];
+    memset(noise, 0xa5, sizeof noise);
+    for (unsigned i = 0; i < 2; i++)
+        dev_sim_store_write(t->store, at[i] * LAYOUT_BLOCK, noise, sizeof noise);
+}
+
+enum offline { CHECKS, REPAIRS, REBUILDS, REBUILDS_ALL, INSPECTS, FORMATS };
+
+static int offline(struct test_device *t, enum offline what)
+{
+    struct engine_format_config config = {.target = 42, .partition_bits = 3, .force = true};
+    struct engine_fsck_result result;
+    if (what == FORMATS)
+        return engine_format(t->dev, t->arena, &config);
+    if (what == INSPECTS)
+        return engine_inspect(t->dev, t->arena, nowhere);
+    return engine_fsck(t->dev, t->arena, what != CHECKS, nowhere, &result);
+}
+
+/* Stored, and closed without a last checkpoint. */
+static void fill(struct test_device *t, struct layout *layout)
+{
+    struct engine_format_config config = {.target = 42, .partition_bits = 3, .force = true};
+    assert_int_equal(engine_format(t->dev, t->arena, &config), 0);
+    test_open(t);
+    for (uint64_t n = 0; n < PIECES; n++) {
+        test_put(t, n, n + 1, length_of(n));
+        if (n == PIECES / 2)
+            assert_int_equal(engine_checkpoint(t->engine), 0);
+    }
+    assert_int_equal(test_prepare(t, PIECES, PIECES + 1, 100), 0);
+    *layout = t->engine->layout;
+    engine_close(t->engine, true);
+}
+
+/* What is still there is what was written. */
+static void nothing_is_wrong(struct test_device *t)
+{
+    test_open(t);
+    for (uint64_t n = 0; n < PIECES; n++) {
+        const uint8_t *data;
+        int rc = test_read(t, n, n + 1, 0, length_of(n), &data);
+        test_fill(t->payload, n, n + 1, length_of(n));
+        if (rc == 0)
+            assert_memory_equal(data, t->payload, length_of(n));
+        else
+            assert_true(rc == SHOAL_E_HOLLOW || rc == SHOAL_E_NOT_FOUND);
+    }
+    engine_close(t->engine, true);
+}
+
+static void body_offline(struct test_device *t)
+{
+    for (enum offline what = CHECKS; what <= FORMATS; what++) {
+        bool fired = true;
+        uint64_t n = 0;
+        while (fired) {
+            struct layout layout;
+            fill(t, &layout);
+            if (what == REBUILDS || what == REBUILDS_ALL)
+                smash(t, layout.checkpoint_start);
+            if (what == REBUILDS_ALL)
+                smash(t, layout.superblocks);
+            uint64_t before = dev_sim_operations(t->dev);
+            dev_sim_fail_nth(t->dev, ++n, SHOAL_E_IO);
+            int rc = offline(t, what);
+            fired = dev_sim_operations(t->dev) - before >= n;
+            dev_sim_fail_nth(t->dev, 0, 0);
+            if (!fired)
+                assert_int_equal(rc, 0);
+            assert_int_equal(offline(t, what == FORMATS ? FORMATS : REPAIRS), 0);
+            nothing_is_wrong(t);
+        }
+        assert_true(n > 4);
+    }
+}
+
+static void so_may_each_of_format_fsck_and_inspect(void **state)
+{
+    (void)state;
+    test_on(4 << 20, body_offline);
+}
+
+static int begin(void **state)
 {
     (void)state;
     log_set_level(LOG_LEVEL_ERROR);
-    return 0;
+    nowhere = fopen("/dev/null", "w");
+    return nowhere == NULL;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    return fclose(nowhere);
 }
 
 int main(void)
@@ -134,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_operation_of_the_device_may_fail_once),
         cmocka_unit_test(each_object_of_a_pool_may_be_missing_once),
+        cmocka_unit_test(so_may_each_of_format_fsck_and_inspect),
     };
-    return cmocka_run_group_tests_name("engine fault", tests, quiet, NULL);
+    return cmocka_run_group_tests_name("engine fault", tests, begin, end);
 }
