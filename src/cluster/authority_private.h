@@ -75,6 +75,11 @@ int authority_ask_node(struct net *net, const struct map_node *node, uint64_t de
 /* A node has a newer map: ours is an old one, and nothing may come of it. */
 void authority_outdated(struct authority *authority, uint64_t epoch);
 
+/* [fiber] The wish node_add: 0 and the answer, or an error and why in @message. */
+struct json_t;
+int authority_node_add(struct authority *authority, const struct json_t *json,
+                       struct json_t **answer, char *message, size_t size);
+
 void authority_request(void *ctx, struct net_request *request);
 
 #endif

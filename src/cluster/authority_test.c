@@ -74,6 +74,57 @@ static void wishes_are_granted_or_explained(void **state)
     rig_run(wish_body);
 }
 
+static char *add_node(struct rig *rig, const char *node, const char *data, const char *weights)
+{
+    char wish[512], *answer;
+    snprintf(wish, sizeof wish,
+             "{\"wish\":\"node_add\",\"node\":\"%s\",\"data\":\"%s\",\"replication\":\"r:1\","
+             "\"management\":\"\",\"domain\":3,\"weights\":%s}", node, data, weights);
+    authority_wish(rig->authority, wish, &answer);
+    return answer;
+}
+
+static void add_body(struct rig *rig)
+{
+    static const char *const refused[][3] = {{"", "d:1", "[1]"},    {"n9", "d:1", "[]"},
+                                             {"n9", "d:1", "[0]"},  {"n9", "d:1", "3"},
+                                             {"n9", "d:1", "[\"\"]"}};
+    struct wire_enroll_reply reply;
+    const struct map_node *node;
+    char *answer;
+    uint32_t targets = authority_map(rig->authority)->targets_count;
+    for (unsigned i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        answer = add_node(rig, refused[i][0], refused[i][1], refused[i][2]);
+        CHECK_MSG(strstr(answer, "is missing or impossible") != NULL, "%s", answer);
+        free(answer);
+    }
+    answer = add_node(rig, "n9", "d:1", "[5,7]");
+    CHECK_MSG(strstr(answer, "\"ok\":true") != NULL && strstr(answer, "partition_bits") != NULL,
+              "%s", answer);
+    free(answer);
+    /* Nobody has started it yet, so the same again is the same; its addresses may be others. */
+    answer = add_node(rig, "n9", "d:2", "[5,7]");
+    CHECK_MSG(strstr(answer, "\"ok\":true") != NULL, "%s", answer);
+    free(answer);
+    const struct cluster_map *map = authority_map(rig->authority);
+    node = cluster_map_node_named(map, "n9");
+    CHECK(map->targets_count == targets + 2 && map->targets[targets + 1].weight == 7);
+    CHECK(strcmp(node->data, "d:2") == 0 && node->domain == 3 && !node->up);
+    answer = add_node(rig, "n9", "d:2", "[5]");
+    CHECK_MSG(strstr(answer, "another number of devices") != NULL, "%s", answer);
+    free(answer);
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == 0);
+    answer = add_node(rig, "n0", "d:2", "[1]");
+    CHECK_MSG(strstr(answer, "has been started") != NULL, "%s", answer);
+    free(answer);
+}
+
+static void a_node_is_added_once(void **state)
+{
+    (void)state;
+    rig_run(add_body);
+}
+
 static void save_body(struct rig *rig)
 {
     struct wire_enroll_reply reply;
@@ -139,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_enrols_for_itself_only),
         cmocka_unit_test(wishes_are_granted_or_explained),
+        cmocka_unit_test(a_node_is_added_once),
         cmocka_unit_test(an_epoch_that_cannot_be_saved_never_was),
         cmocka_unit_test(deaths_at_the_same_time_are_one_epoch),
     };

@@ -179,6 +179,11 @@ void authority_wish(struct authority *a, const char *wish, char **answer)
         json_t *map = cluster_map_to_json(a->map);
         *answer = render(json_pack("{s:b,s:o}", "ok", 1, "map", map));
         out.error = SHOAL_E_NO_MEMORY; /* if it is NULL */
+    } else if (strcmp(name, "node_add") == 0) {
+        json_t *added = NULL;
+        out.error = authority_node_add(a, json, &added, out.message, sizeof out.message);
+        if (out.error == 0 && (*answer = render(added)) == NULL)
+            out.error = SHOAL_E_NO_MEMORY;
     } else if (!wish_known(a, name, json, &out)) {
         int error = a->config.wish == NULL ? SHOAL_E_UNSUPPORTED
                                            : a->config.wish(a->config.ctx, wish, answer);

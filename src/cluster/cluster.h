@@ -267,7 +267,8 @@ int authority_change(struct authority *authority, int (*change)(struct cluster_m
  * authority_wish() - [fiber] What an administrator asks, one line of JSON: {"wish": NAME, ...}.
  *   map; pool_create, pool_set {name, k, m, erasure, cache, ttl_s, quota_bytes, stripe_size,
  *   copies_below, users}; pool_remove {name}; node_down {node} (after fencing); target_replaced,
- *   target_accept {target}
+ *   target_accept {target}; node_add {node, data, replication, management, domain, weights: one for
+ *   each target}, whose answer has the targets' ids, in order, and partition_bits
  * @answer: {"ok": true, ...} or {"ok": false, "error": NAME, "message": TEXT}; the caller frees it.
  *          NULL only when out of memory.
  */
