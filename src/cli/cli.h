@@ -37,6 +37,8 @@ int cli_replay(int argc, char **argv);
 int cli_format(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_fsck(int argc, char **argv);
+int cli_cluster(int argc, char **argv);
+int cli_cert(int argc, char **argv);
 
 /* The options that every command has which talks to a cluster. */
 struct cli_common {
@@ -64,6 +66,9 @@ int cli_fail_shoal(void);
 /* Print and free. Returns EXIT_DONE. */
 int cli_print_json(json_t *json);
 
+/* Takes a directory of temporary files away; says so if it cannot. */
+void cli_remove_work(const char *directory);
+
 /*
  * cli_blob() - "POOL/NAME" or "POOL/@HEX" into a request. The text is cut in place and lent to it.
  * Return: false when it is neither, with a message.
@@ -82,5 +87,13 @@ uint64_t cli_now_ns(void);
  * Return: true when it was granted.
  */
 bool cli_wish(const char *config, json_t *wish, json_t **answer);
+
+/*
+ * cli_ask() - The same, of whoever listens at @address, as the holder of these absolute paths.
+ */
+struct cli_credentials {
+    const char *ca, *certificate, *key;
+};
+bool cli_ask(const struct cli_credentials *who, const char *address, json_t *wish, json_t **answer);
 
 #endif

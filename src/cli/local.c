@@ -213,7 +213,7 @@ static bool make_directory(const char *path)
 }
 
 /* Enough partitions that each target has its even share of them, and few enough to list quickly. */
-static unsigned bits_for(unsigned targets)
+unsigned local_partition_bits(unsigned targets)
 {
     unsigned bits = 8;
     while (bits < 16 && (1u << bits) < targets * 32)
@@ -221,31 +221,31 @@ static unsigned bits_for(unsigned targets)
     return bits;
 }
 
-static bool issue(const struct layout *layout, enum net_role role, const char *name,
-                  const char *directory, const char *stem)
+bool local_issue(const char *cluster_directory, enum net_role role, const char *name,
+                 const char *directory, const char *stem)
 {
     char certs[CLI_PATH_MAX];
-    snprintf(certs, sizeof certs, "%s/certs", layout->directory);
+    snprintf(certs, sizeof certs, "%s/certs", cluster_directory);
     int rc = net_cert_issue(certs, role, name, directory, stem);
     if (rc != 0)
         cli_fail("cannot make the certificate of %s: %s", name, shoal_error_text(rc));
     return rc == 0;
 }
 
-static bool make_certificates(struct layout *layout)
+bool local_make_certificates(const char *directory, const char *cluster)
 {
     char certs[CLI_PATH_MAX];
-    snprintf(certs, sizeof certs, "%s/certs", layout->directory);
+    snprintf(certs, sizeof certs, "%s/certs", directory);
     if (!make_directory(certs))
         return false;
-    int rc = net_cert_create_ca(certs, layout->cluster_text);
+    int rc = net_cert_create_ca(certs, cluster);
     if (rc != 0) {
         cli_fail("cannot make the cluster's certificate authority: %s", shoal_error_text(rc));
         return false;
     }
-    return issue(layout, NET_ROLE_AUTHORITY, "authority", certs, "authority") &&
-           issue(layout, NET_ROLE_ADMIN, "admin", certs, "admin") &&
-           issue(layout, NET_ROLE_CLIENT, "client", certs, "client");
+    return local_issue(directory, NET_ROLE_AUTHORITY, "authority", certs, "authority") &&
+           local_issue(directory, NET_ROLE_ADMIN, "admin", certs, "admin") &&
+           local_issue(directory, NET_ROLE_CLIENT, "client", certs, "client");
 }
 
 static bool add_string(struct value_list *list, const char *text)
@@ -266,7 +266,7 @@ static bool make_node(struct layout *layout, unsigned index)
     snprintf(name, sizeof name, "node-%u", index + 1);
     snprintf(node.name, sizeof node.name, "%s", name);
     snprintf(directory, sizeof directory, "%s/%s", layout->directory, name);
-    if (!make_directory(directory) || !issue(layout, NET_ROLE_NODE, name, directory, "node") ||
+    if (!make_directory(directory) || !local_issue(layout->directory, NET_ROLE_NODE, name, directory, "node") ||
         !free_address(node.data, sizeof node.data) ||
         !free_address(node.replication, sizeof node.replication) ||
         !free_address(node.management, sizeof node.management))
@@ -337,17 +337,16 @@ static void make_pools(struct layout *layout)
     }
 }
 
-static bool save_map(struct layout *layout)
+bool local_save_map(const char *directory, const struct cluster_map *map)
 {
     char path[CLI_PATH_MAX];
-    snprintf(path, sizeof path, "%s/authority", layout->directory);
+    snprintf(path, sizeof path, "%s/authority", directory);
     if (!make_directory(path))
         return false;
-    make_pools(layout);
-    size_t size = cluster_map_encoded_size(layout->map);
+    size_t size = cluster_map_encoded_size(map);
     void *bytes = malloc(size);
-    size_t len = bytes != NULL ? cluster_map_encode(layout->map, bytes, size) : 0;
-    snprintf(path, sizeof path, "%s/authority/map", layout->directory);
+    size_t len = bytes != NULL ? cluster_map_encode(map, bytes, size) : 0;
+    snprintf(path, sizeof path, "%s/authority/map", directory);
     int rc = len > 0 ? file_write_atomic(path, bytes, len, 0600) : SHOAL_E_NO_MEMORY;
     free(bytes);
     if (rc != 0)
@@ -419,10 +418,10 @@ bool local_create(const char *directory, const struct local_plan *plan)
     clear_remains(directory);
     random_os_bytes(layout.cluster, sizeof layout.cluster);
     hex_encode(layout.cluster, sizeof layout.cluster, layout.cluster_text);
-    layout.partition_bits = bits_for(plan->nodes * plan->targets_per_node);
+    layout.partition_bits = local_partition_bits(plan->nodes * plan->targets_per_node);
     layout.map = cluster_map_create();
     bool ok = layout.map != NULL && free_address(layout.authority, sizeof layout.authority) &&
-              make_certificates(&layout);
+              local_make_certificates(directory, layout.cluster_text);
     if (ok) {
         memcpy(layout.map->cluster, layout.cluster, sizeof layout.cluster);
         layout.map->partition_bits = layout.partition_bits;
@@ -432,7 +431,9 @@ bool local_create(const char *directory, const struct local_plan *plan)
     for (unsigned i = 0; i < plan->nodes && ok; i++)
         ok = make_node(&layout, i);
     progress_end(&layout.progress);
-    ok = ok && save_map(&layout) && save_client(&layout);
+    if (ok)
+        make_pools(&layout);
+    ok = ok && local_save_map(directory, layout.map) && save_client(&layout);
     client_file_free(&layout.client);
     if (layout.map != NULL)
         cluster_map_free(layout.map);
@@ -497,7 +498,8 @@ struct local *local_load(const char *directory)
         local_free(local);
         return NULL;
     }
-    qsort(local->nodes, local->nodes_count, sizeof *local->nodes, by_name);
+    if (local->nodes_count > 0)
+        qsort(local->nodes, local->nodes_count, sizeof *local->nodes, by_name);
     return local;
 }
 

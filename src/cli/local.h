@@ -55,6 +55,14 @@ struct local_node *local_node_named(struct local *local, const char *name);
 /* "DIRECTORY/NAME" for files of the whole cluster. Returns @out. */
 const char *local_path(const struct local *local, const char *name, char *out, size_t size);
 
+/* Parts of laying out, for `shoal cluster init`; false: said why. */
+bool local_make_certificates(const char *directory, const char *cluster);
+bool local_issue(const char *cluster_directory, enum net_role role, const char *name,
+                 const char *directory, const char *stem);
+bool local_save_map(const char *directory, const struct cluster_map *map);
+/* How many partitions, as a power of two, a cluster of so many targets should have. */
+unsigned local_partition_bits(unsigned targets);
+
 /* Make @path an empty device of the cluster. Return: 0 or SHOAL_E_*, and said why. */
 int local_format(const char *path, uint64_t size_bytes, const uint8_t cluster[16], uint32_t target,
                  unsigned partition_bits, bool force);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "cli/cli.h"
@@ -32,6 +33,8 @@ static const struct subcommand subcommands[] = {
     {"ls", "List the blobs of a pool.", cli_ls, false},
     {"bench", "Measure puts and gets.", cli_bench, false},
     {"replay", "Play a KV-cache trace against a pool.", cli_replay, false},
+    {"cluster", "Make a cluster of many hosts, and let nodes join it.", cli_cluster, false},
+    {"cert", "Show, request, issue and renew certificates.", cli_cert, false},
     {"format", "Make a device empty and ready (offline).", cli_format, false},
     {"inspect", "Show what a device holds (offline).", cli_inspect, false},
     {"fsck", "Check a device, and mend it (offline).", cli_fsck, false},
@@ -117,6 +120,12 @@ int cli_print_json(json_t *json)
     putchar('\n');
     json_decref(json);
     return EXIT_DONE;
+}
+
+void cli_remove_work(const char *directory)
+{
+    if (file_remove_tree(directory) != 0)
+        cli_fail("cannot remove %s: %s; remove it by hand", directory, strerror(errno));
 }
 
 bool cli_blob(char *text, struct shoal_request *request)

@@ -2,7 +2,9 @@
 /* Asking the authority for a change. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "cli/cli.h"
 
 #define WISH_TIMEOUT_MS 60000u
@@ -36,7 +38,7 @@ static bool granted(json_t *answer, const char *text)
     return false;
 }
 
-bool cli_wish(const char *config, json_t *wish, json_t **answer)
+static bool ask(const char *config, json_t *wish, const char *hint, json_t **answer)
 {
     struct shoal *shoal;
     *answer = NULL;
@@ -58,9 +60,8 @@ bool cli_wish(const char *config, json_t *wish, json_t **answer)
     rc = rc == 0 ? step.rc : rc;
     free(text);
     if (rc != 0) {
-        cli_fail("the authority at %s does not answer (%s): 'shoal up' starts its supervisor anew, "
-                 "and leaves running nodes as they are", shoal_file(shoal)->authority,
-                 shoal_error_text(rc));
+        cli_fail("the authority at %s does not answer (%s)%s", shoal_file(shoal)->authority,
+                 shoal_error_text(rc), hint);
         shoal_close(shoal);
         return false;
     }
@@ -72,5 +73,39 @@ bool cli_wish(const char *config, json_t *wish, json_t **answer)
         json_decref(*answer);
         *answer = NULL;
     }
+    return ok;
+}
+
+bool cli_wish(const char *config, json_t *wish, json_t **answer)
+{
+    return ask(config, wish, ": 'shoal up' starts its supervisor anew, and leaves running nodes as "
+                             "they are", answer);
+}
+
+bool cli_ask(const struct cli_credentials *who, const char *address, json_t *wish, json_t **answer)
+{
+    char directory[] = "/tmp/shoal-ask-XXXXXX", path[sizeof directory + 16], *seed;
+    *answer = NULL;
+    if (mkdtemp(directory) == NULL || (seed = strdup(address)) == NULL) {
+        json_decref(wish);
+        cli_fail("cannot make a directory in /tmp");
+        return false;
+    }
+    /* Nothing secret: the paths of files. */
+    struct client_file file = {
+        .nodes = {&seed, 1}, .authority = seed, .data_plane = (char[]){"tls"},
+        .ca = (char *)(uintptr_t)who->ca,
+        .certificate = (char *)(uintptr_t)who->certificate, .key = (char *)(uintptr_t)who->key,
+        .admin_certificate = (char *)(uintptr_t)who->certificate,
+        .admin_key = (char *)(uintptr_t)who->key};
+    snprintf(path, sizeof path, "%s/client.yaml", directory);
+    int rc = client_file_write(path, &file);
+    if (rc != 0) {
+        json_decref(wish);
+        cli_fail("cannot write %s: %s", path, shoal_error_text(rc));
+    }
+    bool ok = rc == 0 && ask(path, wish, ": does 'shoal cluster admit' run there?", answer);
+    cli_remove_work(directory);
+    free(seed);
     return ok;
 }

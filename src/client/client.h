@@ -203,6 +203,7 @@ struct client_file {
     char *authority;
     char *data_plane;
     char *ca, *certificate, *key;
+    char *renewal;
     char *admin_certificate, *admin_key;
 };
 /* @path: NULL: SHOAL_CONFIG, else the cluster started last. @why: what is wrong, for a person. */
@@ -210,6 +211,8 @@ int client_file_load(const char *path, struct client_file *file, struct value_er
 void client_file_free(struct client_file *file);
 /* Every entry, as commented YAML. */
 void client_file_reference(FILE *out);
+/* One more of nodes in the file at @path, if it is not there. Return: 0 or SHOAL_E_*. */
+int client_file_add_node(const char *path, const char *address);
 /* As YAML to @path. */
 int client_file_write(const char *path, const struct client_file *file);
 /* Where the directory of the cluster started last is noted. Return: 0 or SHOAL_E_NOT_FOUND. */

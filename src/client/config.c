@@ -23,6 +23,8 @@ static const struct value_spec specs[] = {
     {"tls.ca", VALUE_STRING, FIELD(ca), NULL, 1, 0, NULL, "Certificate of the cluster's authority."},
     {"tls.certificate", VALUE_STRING, FIELD(certificate), NULL, 1, 0, NULL, "Our certificate."},
     {"tls.key", VALUE_STRING, FIELD(key), NULL, 1, 0, NULL, "Its private key."},
+    {"tls.renewal", VALUE_STRING, FIELD(renewal), NULL, 0, 63, NULL,
+     "HOST:PORT of 'shoal cluster admit', which 'shoal cert renew' asks."},
     {"admin.certificate", VALUE_STRING, FIELD(admin_certificate), NULL, 0, 0, NULL,
      "An administrator's certificate, for changing the cluster."},
     {"admin.key", VALUE_STRING, FIELD(admin_key), NULL, 0, 0, NULL, "Its private key."},
@@ -137,5 +139,27 @@ int client_file_write(const char *path, const struct client_file *file)
     config_write(&table, file, out);
     int rc = fclose(out) == 0 ? file_write_atomic(path, text, len, 0600) : SHOAL_E_NO_MEMORY;
     free(text);
+    return rc;
+}
+
+int client_file_add_node(const char *path, const char *address)
+{
+    struct client_file file;
+    struct value_error why;
+    size_t nodes = 0;
+    while (strcmp(specs[nodes].name, "nodes") != 0)
+        nodes++;
+    int rc = config_load(&table, &file, path, &why);
+    if (rc != 0)
+        return rc;
+    bool known = false;
+    for (size_t i = 0; i < file.nodes.count; i++)
+        known = known || strcmp(file.nodes.items[i], address) == 0;
+    if (!known) {
+        rc = value_set(&specs[nodes], &file, address, &why);
+        if (rc == 0)
+            rc = client_file_write(path, &file);
+    }
+    client_file_free(&file);
     return rc;
 }

@@ -11,7 +11,7 @@
 #include "net/net.h"
 #include "shoald/shoald.h"
 
-#define EXPIRES_SOON_S (14 * 86400)
+#define EXPIRES_SOON_S (INT64_C(14) * 86400)
 
 struct check {
     const struct shoald_config *config;

@@ -29,6 +29,8 @@ static const struct value_spec specs[] = {
     {"tls.ca", VALUE_STRING, FIELD(ca), NULL, 1, 0, NULL, "Certificate of the cluster's authority."},
     {"tls.certificate", VALUE_STRING, FIELD(certificate), NULL, 1, 0, NULL, "The node's own."},
     {"tls.key", VALUE_STRING, FIELD(key), NULL, 1, 0, NULL, "Its private key."},
+    {"tls.renewal", VALUE_STRING, FIELD(renewal), NULL, 0, 63, NULL,
+     "HOST:PORT of 'shoal cluster admit', which 'shoal cert renew' asks."},
     {"memory", VALUE_SIZE, FIELD(memory), "128M", 32u << 20, 0, NULL,
      "Buffers for payload under way, for each reactor, taken at start."},
     {"index_objects", VALUE_U64, FIELD(index_objects), "0", 0, 0, NULL,
@@ -54,6 +56,11 @@ int shoald_config_load(const char *path, struct shoald_config *config, struct va
 {
     why->text[0] = 0;
     return config_load(&table, config, path, why);
+}
+
+int shoald_config_defaults(struct shoald_config *config)
+{
+    return value_set_defaults(specs, ARRAY_LEN(specs), config);
 }
 
 void shoald_config_reference(FILE *out)

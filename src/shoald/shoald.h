@@ -30,7 +30,7 @@ struct shoald_config {
     char *data, *replication, *management;
     char *authority;
     char *data_plane;
-    char *ca, *certificate, *key;
+    char *ca, *certificate, *key, *renewal;
     uint64_t memory;
     uint64_t index_objects;
     uint64_t reactors;
@@ -41,6 +41,8 @@ struct shoald_config {
 };
 
 int shoald_config_load(const char *path, struct shoald_config *config, struct value_error *why);
+/* As an empty file would give, without what it must give. */
+int shoald_config_defaults(struct shoald_config *config);
 int shoald_config_write(const char *path, const struct shoald_config *config);
 void shoald_config_free(struct shoald_config *config);
 /* Every entry, as commented YAML. */
