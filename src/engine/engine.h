@@ -226,6 +226,8 @@ struct engine_usage {
 };
 void engine_usage(const struct engine *engine, struct engine_usage *usage);
 void engine_pool_usage(const struct engine *engine, uint32_t pool, struct engine_usage *usage);
+/* How many of a pool's blobs have their head in this partition. */
+uint64_t engine_partition_heads(const struct engine *engine, uint32_t pool, uint32_t partition);
 
 /*
  * engine_evict_pick() - The least recently used committed piece with bytes of @pool, or an expired

@@ -204,6 +204,9 @@ static void body_without_bytes(struct test_device *t)
         engine_pool_usage(t->engine, TEST_POOL, &usage);
         assert_int_equal(usage.bytes_used, 0);
         assert_int_equal(usage.heads, 1);
+        uint32_t partition = blob_partition(&marker.id, t->engine->sb.partition_bits);
+        assert_int_equal(engine_partition_heads(t->engine, TEST_POOL, partition), 1);
+        assert_int_equal(engine_partition_heads(t->engine, TEST_POOL + 1, partition), 0);
         test_reopen(t, round == 0);
     }
     engine_close(t->engine, false);

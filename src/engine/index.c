@@ -76,7 +76,7 @@ int index_init(struct index *index, unsigned partition_bits, uint64_t secret, ui
     if (rc == 0) {
         uint64_t pairs = max / 64;
         pairs = pairs < 1024 ? 1024 : pairs > PAIRS_MAX ? PAIRS_MAX : pairs;
-        rc = intern_init(&index->intern, (uint32_t)pairs, secret);
+        rc = intern_init(&index->intern, (uint32_t)pairs, 1u << partition_bits, secret);
     }
     if (rc != 0) {
         index_free(index);
@@ -324,8 +324,10 @@ static void account(struct index *index, uint32_t partition, uint32_t pool_slot,
     at->digest += one * index_digest(&item->id, &item->version, item->form);
     index->count += one;
     pool->objects += one;
-    if (item->kind == BLOB_HEAD && item->form != BLOB_TOMBSTONE)
+    if (item->kind == BLOB_HEAD && item->form != BLOB_TOMBSTONE) {
         pool->heads += one;
+        *intern_heads(&index->intern, pool_slot, partition) += (uint32_t)one;
+    }
 }
 
 static int slot_fill(struct index *index, struct index_slot *slot, const struct index_item *item)
@@ -472,5 +474,6 @@ uint64_t index_bytes(const struct index *index)
            index->dense.slab_count * sizeof *index->dense.slabs + index->directory_bytes +
            partitions_bytes(index) +
            intern->pair_count * (sizeof(struct intern_pair) + 2 * sizeof(void *)) +
-           INTERN_POOLS * (sizeof(struct intern_pool) + 2 * sizeof(void *));
+           INTERN_POOLS * (sizeof(struct intern_pool) + 2 * sizeof(void *)) +
+           intern->pools_touched * (uint64_t)intern->partitions * sizeof(uint32_t);
 }

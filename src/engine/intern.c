@@ -3,22 +3,32 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/check.h"
 #include "shoal/error.h"
 
-int intern_init(struct intern *intern, uint32_t pair_count, uint64_t seed)
+static size_t heads_bytes(const struct intern *intern)
+{
+    return (size_t)INTERN_POOLS * intern->partitions * sizeof *intern->heads;
+}
+
+int intern_init(struct intern *intern, uint32_t pair_count, uint32_t partitions, uint64_t seed)
 {
     *intern = (struct intern){
-        .pair_count = pair_count, .pair_free = INTERN_NONE, .pool_free = INTERN_NONE};
+        .pair_count = pair_count, .pair_free = INTERN_NONE, .pool_free = INTERN_NONE,
+        .partitions = partitions};
     intern->pairs = calloc(pair_count, sizeof *intern->pairs);
     intern->pools = calloc(INTERN_POOLS, sizeof *intern->pools);
     intern->pair_table = table_create(pair_count, offsetof(struct intern_pair, key),
                                       sizeof(struct intern_pair_key), seed);
     intern->pool_table =
         table_create(INTERN_POOLS, offsetof(struct intern_pool, id), sizeof(uint32_t), seed);
+    void *heads = mmap(NULL, heads_bytes(intern), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    intern->heads = heads == MAP_FAILED ? NULL : heads;
     if (intern->pairs == NULL || intern->pools == NULL || intern->pair_table == NULL ||
-        intern->pool_table == NULL) {
+        intern->pool_table == NULL || intern->heads == NULL) {
         intern_free(intern);
         return SHOAL_E_NO_MEMORY;
     }
@@ -31,6 +41,8 @@ void intern_free(struct intern *intern)
         table_destroy(intern->pair_table);
     if (intern->pool_table != NULL)
         table_destroy(intern->pool_table);
+    if (intern->heads != NULL)
+        munmap(intern->heads, heads_bytes(intern));
     free(intern->pairs);
     free(intern->pools);
     *intern = (struct intern){0};

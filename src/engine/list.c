@@ -217,3 +217,12 @@ void engine_pool_usage(const struct engine *engine, uint32_t pool, struct engine
     usage->objects = at != NULL ? at->objects : 0;
     usage->heads = at != NULL ? at->heads : 0;
 }
+
+uint64_t engine_partition_heads(const struct engine *engine, uint32_t pool, uint32_t partition)
+{
+    const struct intern *intern = &engine->index.intern;
+    const struct intern_pool *at = intern_pool_find(intern, pool);
+    if (at == NULL || partition >= intern->partitions)
+        return 0;
+    return *intern_heads(intern, (uint32_t)(at - intern->pools), partition);
+}

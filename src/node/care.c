@@ -254,6 +254,7 @@ static void care_partition(struct target *t, uint32_t partition, unsigned *strip
         unsigned count = engine_list(t->engine, partition, &cursor, entries, CARE_ENTRIES);
         for (unsigned i = 0; i < count && t->serving; i++)
             care_entry(t, &entries[i], stripes);
+        fiber_yield();
     } while (cursor != 0 && t->serving);
     free(entries);
 }

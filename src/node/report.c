@@ -35,19 +35,11 @@ static void report_target(struct target *t, struct wire_item_target_report *out)
 static uint64_t count_heads(struct target *t, uint32_t pool)
 {
     uint64_t heads = 0;
-    struct engine_entry entries[32];
     uint32_t partitions = 1u << t->node->map->partition_bits;
     for (uint32_t p = 0; p < partitions; p++) {
         const uint8_t *slot = target_slot(t, pool, p);
-        uint64_t cursor = 0;
-        if (slot == NULL || (*slot & SLOT_MINE) == 0)
-            continue;
-        do {
-            unsigned count = slot_list(t, pool, p, &cursor, entries, 32);
-            for (unsigned i = 0; i < count; i++)
-                heads += !entries[i].prepared && entries[i].kind == BLOB_HEAD &&
-                         entries[i].form != BLOB_TOMBSTONE;
-        } while (cursor != 0);
+        if (slot != NULL && (*slot & SLOT_MINE) != 0)
+            heads += engine_partition_heads(t->engine, pool, p);
     }
     return heads;
 }
