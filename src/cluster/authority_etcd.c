@@ -23,7 +23,7 @@
 #include "cluster/etcd.h"
 #include "core/reactor.h"
 
-#define LEASE_S 5u
+#define LEASE_S UINT64_C(5)
 #define MS 1000000ull
 #define LEAD_LOOK_NS (1500 * MS)
 #define FOLLOW_LOOK_NS (5000 * MS)
