@@ -299,6 +299,12 @@ static void what_is_taken_back_while_it_is_written_is_cancelled(void **state)
     test_on(8 << 20, body_races);
 }
 
+static void count_damaged(void *ctx, const struct engine_entry *entry)
+{
+    assert_true(entry->hollow);
+    ++*(unsigned *)ctx;
+}
+
 static void body_bad_sectors(struct test_device *t)
 {
     test_start(t, 2);
@@ -317,6 +323,14 @@ static void body_bad_sectors(struct test_device *t)
     assert_int_equal(progress.damaged, 20);
     dev_sim_set_faults(t->dev, &(struct dev_sim_faults){0});
     assert_int_equal(test_read(t, 5, 6, 0, 100, &data), SHOAL_E_HOLLOW);
+    /* A pass over what is known to be damaged ends once, and at its end. */
+    uint64_t passes = progress.passes;
+    unsigned told = 0;
+    while (engine_scrub_step(t->engine, 3, count_damaged, &told) > 0)
+        ;
+    engine_scrub_progress(t->engine, &progress);
+    assert_int_equal(progress.passes, passes + 1);
+    assert_int_equal(told, 20);
     engine_close(t->engine, false);
 }
 
