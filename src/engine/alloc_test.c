@@ -94,6 +94,29 @@ static void a_place_that_cannot_be_is_refused(void **state)
         assert_int_equal(alloc_mark(&alloc, &wrong[i], 1), SHOAL_E_CORRUPT);
     struct extent_place place = {layout.extent_start, 0, 0};
     assert_int_equal(alloc_mark(&alloc, &place, 2), SHOAL_E_CORRUPT);
+
+    /* Beside one that is there: of another class or size, behind the last slot, in a run. */
+    assert_int_equal(alloc_mark(&alloc, &place, 1), 0);
+    assert_int_equal(alloc_mark(&alloc, &place, 1), SHOAL_E_CORRUPT);
+    const struct extent_place beside[] = {
+        {layout.extent_start + 2, 1, 0},
+        {layout.extent_start + 2, 0, 1},
+        {layout.extent_start + layout.segment_blocks, 0, 1},
+        {layout.extent_start + layout.extent_blocks - layout.segment_blocks, 0, 12},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(beside); i++)
+        assert_int_equal(alloc_mark(&alloc, &beside[i], 1), SHOAL_E_CORRUPT);
+    for (unsigned class_id = 0; class_id < alloc.class_count; class_id++) {
+        /* What a slab has left over behind its last slot is no slot. */
+        uint32_t size = alloc.class_blocks[class_id];
+        uint32_t slots = layout.segment_blocks / size;
+        struct extent_place last = {
+            layout.extent_start + 3 * layout.segment_blocks + (uint64_t)slots * size,
+            (uint8_t)class_id, 0};
+        if (slots * size < layout.segment_blocks)
+            assert_int_equal(alloc_mark(&alloc, &last, 1), SHOAL_E_CORRUPT);
+    }
+    assert_int_equal(alloc_take(&alloc, UINT32_MAX, &place), SHOAL_E_TOO_LARGE);
     alloc_free(&alloc);
 }
 

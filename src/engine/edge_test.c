@@ -202,6 +202,48 @@ static void what_exceeds_a_pool_is_told_busy(void **state)
     test_on(8 << 20, body_busy);
 }
 
+/* Partitions that share a list of prepared pieces, and pieces without bytes. */
+static void body_drop_partition(struct test_device *t)
+{
+    test_start(t, 8);
+    const uint32_t partition = 3;
+    uint64_t inside = 0, beside = 0;
+    for (uint64_t n = 0; n < 20000; n++) {
+        struct blob_id id = test_id(n);
+        uint32_t at = blob_partition(&id, 8);
+        if (at % 64 != partition)
+            continue;
+        struct blob_desc desc = test_desc(n, 1, n % 2 == 0 ? 10 : 0);
+        desc.form = n % 2 == 0 ? BLOB_BYTES : BLOB_MARKER;
+        assert_int_equal(test_prepare_desc(t, &desc, n, 1), 0);
+        if (n % 3 == 0)
+            assert_int_equal(test_commit(t, n, 1), 0);
+        inside += at == partition;
+        beside += at != partition;
+    }
+    assert_true(inside > 50 && beside > 150);
+    struct engine_usage usage;
+    engine_usage(t->engine, &usage);
+    uint64_t used = usage.bytes_used;
+    for (unsigned round = 0; round < 2; round++) {
+        assert_int_equal(engine_drop_partition(t->engine, partition), 0);
+        test_reopen(t, round == 0);
+        uint64_t left = 0;
+        for (uint64_t n = 0; n < 20000; n++)
+            left += test_committed(t, n, 1) || test_prepared(t, n, 1);
+        assert_int_equal(left, beside);
+    }
+    engine_usage(t->engine, &usage);
+    assert_true(usage.bytes_used < used);
+    engine_close(t->engine, false);
+}
+
+static void a_dropped_partition_takes_nothing_else_along(void **state)
+{
+    (void)state;
+    test_on(64 << 20, body_drop_partition);
+}
+
 static void body_stopped(struct test_device *t)
 {
     test_start(t, 2);
@@ -476,6 +518,7 @@ int main(void)
         cmocka_unit_test(a_full_index_is_reported_as_full),
         cmocka_unit_test(what_a_full_engine_keeps_back_is_for_repairs),
         cmocka_unit_test(what_exceeds_a_pool_is_told_busy),
+        cmocka_unit_test(a_dropped_partition_takes_nothing_else_along),
         cmocka_unit_test(a_stopped_engine_answers_nothing_but_io),
         cmocka_unit_test(what_is_taken_back_while_it_is_written_is_cancelled),
         cmocka_unit_test(what_cannot_be_read_is_hollow_after_a_scrub),

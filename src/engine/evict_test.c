@@ -164,6 +164,39 @@ static void each_pool_is_evicted_for_itself(void **state)
     test_on(16 << 20, body_pools);
 }
 
+/* Of a pool that is a speck in the index; of one that holds nothing to evict. */
+static void body_rare(struct test_device *t)
+{
+    test_start(t, 4);
+    struct engine_entry entry;
+    for (uint64_t n = 0; n < 60000; n++) {
+        struct state_piece piece = piece_of(n);
+        piece.id.pool = 1;
+        assert_int_equal(state_place(t->engine, &piece, t->engine->tick, 0), 0);
+    }
+    struct state_piece rare = piece_of(70000), tombstone = piece_of(70001);
+    tombstone.form = BLOB_TOMBSTONE;
+    tombstone.id.pool = 99;
+    assert_int_equal(state_place(t->engine, &tombstone, t->engine->tick, 0), 0);
+    assert_int_equal(engine_evict_pick(t->engine, 99, &entry), SHOAL_E_NOT_FOUND);
+    for (uint64_t version = 1; version < 20; version++) {
+        rare.version = test_version(version);
+        assert_int_equal(state_place(t->engine, &rare, t->engine->tick, 0), 0);
+        assert_int_equal(engine_evict_pick(t->engine, 1, &entry), 0);
+        assert_int_equal(entry.id.pool, 1);
+        assert_int_equal(engine_evict_pick(t->engine, TEST_POOL, &entry), 0);
+        assert_true(blob_id_equal(&entry.id, &rare.id));
+        assert_int_equal(blob_version_compare(&entry.version, &rare.version), 0);
+    }
+    engine_close(t->engine, true);
+}
+
+static void a_rare_pool_is_found_and_an_empty_one_is_not(void **state)
+{
+    (void)state;
+    test_on(512 << 20, body_rare);
+}
+
 static void damaged_one(void *ctx, const struct engine_entry *entry)
 {
     struct engine_entry *out = ctx;
@@ -209,6 +242,7 @@ int main(void)
         cmocka_unit_test(eviction_is_within_a_point_of_lru),
         cmocka_unit_test(what_has_expired_goes_first),
         cmocka_unit_test(each_pool_is_evicted_for_itself),
+        cmocka_unit_test(a_rare_pool_is_found_and_an_empty_one_is_not),
         cmocka_unit_test(scrubbing_finds_decay_and_nothing_else),
     };
     return cmocka_run_group_tests_name("engine evict", tests, NULL, NULL);

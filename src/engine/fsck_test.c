@@ -255,16 +255,101 @@ static void a_foreign_or_newer_format_is_refused(void **state)
     test_on(DEVICE, body_foreign);
 }
 
+static unsigned count_of(const char *what)
+{
+    unsigned count = 0;
+    for (const char *at = said; (at = strstr(at, what)) != NULL; at++)
+        count++;
+    return count;
+}
+
+static void inspect(struct test_device *t, int expected)
+{
+    free(said);
+    FILE *out = open_memstream(&said, &said_size);
+    int rc = engine_inspect(t->dev, t->arena, out);
+    (void)fclose(out);
+    assert_int_equal(rc, expected);
+}
+
 static void body_inspect(struct test_device *t)
 {
     fill(t);
-    free(said);
-    FILE *out = open_memstream(&said, &said_size);
-    assert_int_equal(engine_inspect(t->dev, t->arena, out), 0);
-    (void)fclose(out);
+    inspect(t, 0);
     assert_non_null(strstr(said, "\"target\": 42"));
     assert_non_null(strstr(said, "\"committed\": 40"));
     assert_non_null(strstr(said, "\"prepared\": 1"));
+}
+
+static void body_inspect_much(struct test_device *t)
+{
+    test_start(t, 6);
+    for (uint64_t n = 0; n < 1100; n++)
+        test_put(t, n, n + 1, 10);
+    struct blob_desc tombstone = test_desc(0, 2000, 0);
+    tombstone.form = BLOB_TOMBSTONE;
+    assert_int_equal(test_prepare_desc(t, &tombstone, 0, 2000), 0);
+    for (uint64_t n = 2000; n < 2050; n++)
+        assert_int_equal(test_prepare(t, n, n + 1, 10), 0);
+    struct layout layout = layout_of(t);
+    engine_close(t->engine, true);
+    inspect(t, 0);
+    assert_int_equal(count_of("\"key\":"), 1000);
+    assert_int_equal(count_of("\"whole\": true"), 64);
+    assert_non_null(strstr(said, "\"form\": \"tombstone\""));
+    assert_non_null(strstr(said, "\"committed\": 1100"));
+    assert_non_null(strstr(said, "\"stale\": false"));
+    /* A group of which one bit is wrong, and no checkpoint. */
+    dev_sim_store_flip_bit(t->store, (layout.journal_start + 2) * LAYOUT_BLOCK + 200, 1);
+    smash(t, layout.checkpoint_start[0]);
+    smash(t, layout.checkpoint_start[1]);
+    inspect(t, SHOAL_E_CORRUPT);
+    assert_int_equal(count_of("\"whole\": false"), 1);
+    assert_int_equal(count_of("\"error\""), 2);
+    assert_non_null(strstr(said, "neither checkpoint"));
+    (void)fsck(t, true, 0);
+    inspect(t, 0);
+    assert_non_null(strstr(said, "\"stale\": true"));
+}
+
+static void inspecting_much_shows_the_first_of_it(void **state)
+{
+    (void)state;
+    test_on(64 << 20, body_inspect_much);
+}
+
+/* A prepared piece, the copies of the superblock, and what is hollow already. */
+static void body_findings(struct test_device *t)
+{
+    fill(t);
+    test_open(t);
+    struct blob_id id = test_id(PIECES);
+    uint64_t block = prepared_find(&t->engine->prepared, &id)->place.block;
+    engine_close(t->engine, false);
+    dev_sim_store_flip_bit(t->store, block * LAYOUT_BLOCK + 20, 2);
+    assert_int_equal(fsck(t, false, 0).errors, 1);
+    assert_int_equal(fsck(t, true, 0).errors, 1);
+    struct engine_fsck_result result = fsck(t, true, 0);
+    assert_true(result.errors == 0 && result.repaired == 0);
+    assert_non_null(strstr(said, "hollow"));
+
+    struct layout layout = layout_of(t);
+    uint8_t bytes[LAYOUT_BLOCK];
+    struct superblock sb;
+    uint32_t version;
+    dev_sim_store_read(t->store, 0, bytes, sizeof bytes);
+    assert_int_equal(superblock_decode(bytes, &sb, &version), 0);
+    sb.sequence--;
+    superblock_encode(bytes, &sb);
+    dev_sim_store_write(t->store, layout.superblocks[1] * LAYOUT_BLOCK, bytes, sizeof bytes);
+    assert_int_equal(fsck(t, false, 0).errors, 0);
+    assert_non_null(strstr(said, "the copies differ"));
+}
+
+static void each_finding_is_said_once_and_repaired_once(void **state)
+{
+    (void)state;
+    test_on(DEVICE, body_findings);
 }
 
 static void inspecting_tells_what_is_there(void **state)
@@ -291,7 +376,9 @@ int main(void)
         cmocka_unit_test(a_damaged_extent_is_named_and_becomes_hollow),
         cmocka_unit_test(damage_inside_the_journal_makes_the_target_stale),
         cmocka_unit_test(a_foreign_or_newer_format_is_refused),
+        cmocka_unit_test(each_finding_is_said_once_and_repaired_once),
         cmocka_unit_test(inspecting_tells_what_is_there),
+        cmocka_unit_test(inspecting_much_shows_the_first_of_it),
     };
     return cmocka_run_group_tests_name("engine fsck", tests, NULL, forget_output);
 }

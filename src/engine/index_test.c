@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/test_memory.h"
 #include "engine/test_engine.h"
 
 #define OBJECTS 40000u
@@ -132,6 +133,110 @@ static void a_full_index_says_so(void **state)
     index_free(&index_);
 }
 
+static void all_can_be_removed(uint64_t count)
+{
+    for (uint64_t n = 0; n < count; n++) {
+        struct blob_id id = test_id(n);
+        if (index_find_id(&index_, &id) != NULL)
+            index_remove(&index_, &id);
+    }
+    assert_int_equal(index_.count, 0);
+    assert_int_equal(index_.dense.slabs_in_use, 0);
+    assert_int_equal(index_.directory_bytes, 0);
+}
+
+static void an_index_without_memory_for_a_directory_is_full_and_whole(void **state)
+{
+    (void)state;
+    uint64_t stored = 0, refused = 0;
+    assert_int_equal(index_init(&index_, 0, 7, 10000), 0);
+    for (uint64_t n = 0; n < 5000; n++) {
+        struct index_item item = item_of(n, n + 1);
+        memory_fail_after(1);
+        int rc = index_insert(&index_, &item);
+        if (memory_fail_fired()) {
+            assert_int_equal(rc, SHOAL_E_FULL);
+            assert_null(index_find_id(&index_, &item.id));
+            refused++;
+            rc = index_insert(&index_, &item);
+        }
+        assert_int_equal(rc, 0);
+        assert_int_equal(index_.count, ++stored);
+    }
+    assert_true(refused > 3);
+    walk_is_complete_and_in_order(0, stored);
+    for (uint64_t n = 0; n < 5000; n += 13)
+        expect(n, n + 1);
+    all_can_be_removed(5000);
+    index_free(&index_);
+}
+
+/* Slabs are short at each moment in turn: what does not fit is refused, and all else stays. */
+static void an_index_without_slabs_is_full_and_whole(void **state)
+{
+    (void)state;
+    for (uint32_t slabs = 1; slabs < 12; slabs++) {
+        uint64_t held = 0, refused = 0;
+        assert_int_equal(index_init(&index_, 2, 7, 100000), 0);
+        uint32_t all = index_.dense.slab_count;
+        index_.dense.slab_count = slabs;
+        for (uint64_t n = 0; n < 20000 && refused < 50; n++) {
+            struct index_item item = item_of(n, n + 1);
+            int rc = index_insert(&index_, &item);
+            assert_true(rc == 0 || rc == SHOAL_E_FULL);
+            refused += rc != 0;
+            held += rc == 0;
+            assert_int_equal(index_find_id(&index_, &item.id) != NULL, rc == 0);
+        }
+        assert_true(refused > 0);
+        /* To keep an expiry the table of an entry grows. */
+        for (uint64_t n = 0; n < 20000; n++) {
+            struct index_item item = item_of(n, n + 2);
+            struct index_slot *slot = index_find_id(&index_, &item.id);
+            if (slot == NULL)
+                continue;
+            item.expires_s = 5;
+            int rc = index_replace(&index_, slot, &item);
+            assert_true(rc == 0 || rc == SHOAL_E_FULL);
+            struct index_item found;
+            index_read(&index_, index_find_id(&index_, &item.id), &found);
+            assert_int_equal(found.version.counter, rc == 0 ? n + 2 : n + 1);
+        }
+        assert_int_equal(index_.count, held);
+        walk_is_complete_and_in_order(2, held);
+        all_can_be_removed(20000);
+        index_.dense.slab_count = all;
+        index_free(&index_);
+    }
+}
+
+static void what_an_entry_cannot_hold_is_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(index_init(&index_, 0, 7, 10000), 0);
+    struct index_item item = item_of(1, 1);
+    assert_int_equal(index_insert(&index_, &item), 0);
+    struct index_slot *slot = index_find_id(&index_, &item.id);
+    item.version.counter = UINT64_C(1) << 48;
+    assert_int_equal(index_replace(&index_, slot, &item), SHOAL_E_INVALID);
+    struct index_item other = item_of(2, 1);
+    other.version.counter = UINT64_C(1) << 48;
+    assert_int_equal(index_insert(&index_, &other), SHOAL_E_INVALID);
+    expect(1, 1);
+    /* As many pools as there are numbers for; one that is empty makes place for another. */
+    for (uint32_t n = 1; n < INTERN_POOLS; n++) {
+        other = item_of(100 + n, 1);
+        other.id.pool = 1000 + n;
+        assert_int_equal(index_insert(&index_, &other), 0);
+    }
+    struct index_item more = item_of(3, 1);
+    more.id.pool = 999;
+    assert_int_equal(index_insert(&index_, &more), SHOAL_E_FULL);
+    index_remove(&index_, &other.id);
+    assert_int_equal(index_insert(&index_, &more), 0);
+    index_free(&index_);
+}
+
 /* Real memory is checked at ten million by the benchmark; the shape of the growth is checked here.
  */
 static void an_object_costs_at_most_64_bytes(void **state)
@@ -155,6 +260,9 @@ int main(void)
         cmocka_unit_test(the_index_keeps_what_is_put_in),
         cmocka_unit_test(the_digest_forgets_the_order),
         cmocka_unit_test(a_full_index_says_so),
+        cmocka_unit_test(an_index_without_memory_for_a_directory_is_full_and_whole),
+        cmocka_unit_test(an_index_without_slabs_is_full_and_whole),
+        cmocka_unit_test(what_an_entry_cannot_hold_is_refused),
         cmocka_unit_test(an_object_costs_at_most_64_bytes),
     };
     return cmocka_run_group_tests_name("engine index", tests, NULL, NULL);
