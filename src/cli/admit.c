@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shoal cluster admit: signs what nodes with a token and holders of certificates ask for. It takes the
- * same messages as the authority does, JSON in and out:
+ * shoal cluster admit: signs what nodes with a token and holders of certificates ask for. It takes
+ * the same messages as the authority does, JSON in and out:
  *
  *   join {node, data, replication, management, domain, weights, csr}: by who has a token
  *   renew {csr}: by the holder of a certificate, for what that one says
@@ -62,7 +62,8 @@ static json_t *add_to_map(struct admit *admit, const json_t *wish, json_t **answ
     if (rc == 0)
         said = json_loads(reply, 0, NULL);
     if (said == NULL)
-        *answer = refusal(rc == 0 ? SHOAL_E_INVALID : rc, "the cluster's authority does not answer");
+        *answer = refusal(rc == 0 ? SHOAL_E_INVALID : rc,
+                          "the cluster's authority does not answer");
     free(text);
     free(reply);
     if (said != NULL && !json_is_true(json_object_get(said, "ok"))) {
@@ -241,8 +242,8 @@ static const struct option_spec options[] = {
 };
 static const struct options_command command = {
     .name = "shoal cluster admit", .arguments = "",
-    .summary = "Let nodes with a token join, and sign renewals of certificates, until a signal ends "
-               "it. Only this program reads the cluster's key.",
+    .summary = "Let nodes with a token join, and sign renewals of certificates, until a signal "
+               "ends it. Only this program reads the cluster's key.",
     .example = "shoal cluster admit --dir /etc/shoal",
     .options = options, .option_count = ARRAY_LEN(options),
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shoal cert: looking at certificates, and making them by hand or by asking 'shoal cluster admit'. */
+/* shoal cert: looks at certificates, makes them by hand or by asking 'shoal cluster admit'. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

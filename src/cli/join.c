@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shoal cluster join: this host becomes a node. What was half done is done again by the same command. */
+/* shoal cluster join: this host becomes a node. What was half done the same command does again. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -51,8 +51,8 @@ static const struct option_spec options[] = {
 };
 static const struct options_command command = {
     .name = "shoal cluster join", .arguments = "DEVICE...",
-    .summary = "Make this host a node: a certificate whose key never leaves it, a place in the map, "
-               "formatted devices, and node.yaml.",
+    .summary = "Make this host a node: a certificate whose key never leaves it, a place in the "
+               "map, formatted devices, and node.yaml.",
     .example = "shoal cluster join --token t --name node-1 --data 10.1.0.1:7500 \\\n"
                "  --replication 10.2.0.1:7501 --management 10.0.0.1:7502 /dev/nvme0n1 /dev/nvme1n1",
     .min_arguments = 1, .max_arguments = LOCAL_TARGETS_MAX,
@@ -132,8 +132,8 @@ static bool measure(struct joining *joining, unsigned i, const char *path)
     if (bytes >= ENGINE_DEVICE_MIN)
         return true;
     cli_fail("%s has %s, and a device needs at least %s%s", path,
-             there ? format_bytes(bytes).text : "nothing there", format_bytes(ENGINE_DEVICE_MIN).text,
-             there ? "" : ": --size makes a file of it");
+             there ? format_bytes(bytes).text : "nothing there",
+             format_bytes(ENGINE_DEVICE_MIN).text, there ? "" : ": --size makes a file of it");
     return false;
 }
 
@@ -301,8 +301,8 @@ static int run(struct joining *joining, const struct options_arguments *position
         json_decref(answer);
         return status;
     }
-    printf("%s has joined cluster %s with %u device%s. Start it:\n  shoald --config %s\n", join->name,
-           json_string_value(json_object_get(answer, "cluster")), joining->count,
+    printf("%s has joined cluster %s with %u device%s. Start it:\n  shoald --config %s\n",
+           join->name, json_string_value(json_object_get(answer, "cluster")), joining->count,
            joining->count == 1 ? "" : "s", in(joining, "node.yaml"));
     json_decref(answer);
     return EXIT_DONE;

@@ -266,7 +266,8 @@ static bool make_node(struct layout *layout, unsigned index)
     snprintf(name, sizeof name, "node-%u", index + 1);
     snprintf(node.name, sizeof node.name, "%s", name);
     snprintf(directory, sizeof directory, "%s/%s", layout->directory, name);
-    if (!make_directory(directory) || !local_issue(layout->directory, NET_ROLE_NODE, name, directory, "node") ||
+    if (!make_directory(directory) ||
+        !local_issue(layout->directory, NET_ROLE_NODE, name, directory, "node") ||
         !free_address(node.data, sizeof node.data) ||
         !free_address(node.replication, sizeof node.replication) ||
         !free_address(node.management, sizeof node.management))

@@ -52,7 +52,7 @@ static int read_addition(const json_t *json, struct addition *add, char *message
     return SHOAL_E_INVALID;
 }
 
-/* One that was added and never started may be added again: whoever did so may not have heard of it. */
+/* One that was added and never started may be added again: the answer may have been lost. */
 static int again(struct cluster_map *map, const struct map_node *node, struct addition *add)
 {
     unsigned count = 0;
@@ -94,8 +94,8 @@ static void explain(const struct addition *add, int error, char *message, size_t
         snprintf(message, size, "'%s' was added before with another number of devices than %u",
                  add->node.name, add->count);
     else if (error == SHOAL_E_UNSUPPORTED)
-        snprintf(message, size, "nodes can be added while there is no pool yet: moving data onto new "
-                                "targets is not in this release");
+        snprintf(message, size, "nodes can be added while there is no pool yet: moving data onto "
+                                "new targets is not in this release");
 }
 
 int authority_node_add(struct authority *a, const json_t *json, json_t **answer, char *message,

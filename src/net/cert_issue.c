@@ -64,7 +64,8 @@ static X509 *certificate_begin(EVP_PKEY *key, const char *name, const char *role
     if (X509_set_version(certificate, X509_VERSION_3) == 1 && set_serial(certificate) &&
         X509_gmtime_adj(X509_getm_notBefore(certificate), -BACKDATE_S) != NULL &&
         X509_gmtime_adj(X509_getm_notAfter(certificate), valid_s) != NULL &&
-        X509_set_pubkey(certificate, key) == 1 && add_subject(X509_get_subject_name(certificate), name, role, cluster))
+        X509_set_pubkey(certificate, key) == 1 &&
+        add_subject(X509_get_subject_name(certificate), name, role, cluster))
         return certificate;
     X509_free(certificate);
     return NULL;
@@ -183,7 +184,8 @@ static void authority_free(struct authority *ca)
     ERR_clear_error();
 }
 
-static X509 *issue(const struct authority *ca, EVP_PKEY *key, const struct net_cert_request *request)
+static X509 *issue(const struct authority *ca, EVP_PKEY *key,
+                   const struct net_cert_request *request)
 {
     const char *cluster = request->cluster != NULL ? request->cluster : ca->identity.cluster;
     long valid_s = request->valid_s != 0 ? request->valid_s : 365 * DAY_S;

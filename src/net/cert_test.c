@@ -74,8 +74,8 @@ static void a_request_becomes_a_certificate_of_what_the_signer_says(void **state
     assert_int_equal(wanted.role, NET_ROLE_NODE);
     assert_null(strstr(csr, "PRIVATE"));
     assert_int_equal(net_cert_sign(ca, csr, &request, &certificate), 0);
-    assert_int_equal(file_write_atomic(in(node, "node.crt"), certificate, strlen(certificate), 0600),
-                     0);
+    assert_int_equal(
+        file_write_atomic(in(node, "node.crt"), certificate, strlen(certificate), 0600), 0);
     assert_int_equal(check(&info, why), 0);
     assert_string_equal(info.identity.name, "given");
     assert_string_equal(info.identity.cluster, "reef");

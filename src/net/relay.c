@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests handed to another reactor. Each has a fiber here, on the reactor whose net it came by, and
- * a stand-in there, whose handler does not see the difference. What the handler wants of the network
- * travels back as mail that lies on the handler's stack, is done by the fiber here, and returns.
+ * Requests handed to another reactor. Each has a fiber here, on the reactor whose net it came by,
+ * and a stand-in there, whose handler does not see the difference. What the handler wants of the
+ * network travels back as mail that lies on the handler's stack, is done by the fiber here, and
+ * returns.
  */
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parts of one node, each on its reactor. To everybody else they are one node: the first of them
- * leads, which means that it alone enrols, beats, fetches maps and keeps them on disk. It offers each
- * part what it has adopted; the newest offer replaces one that was not taken yet. All that parts
+ * The parts of one node, each on its reactor. To everybody else they are one node: the first of
+ * them leads, which means that it alone enrols, beats, fetches maps and keeps them on disk. It offers
+ * each part what it has adopted; the newest offer replaces one that was not taken yet. All that parts
  * share is below, and is atomic or never changes.
  */
 #include <stdlib.h>

@@ -39,7 +39,7 @@ static int parse_cpus(const char *text, int *cpus, unsigned *count, struct value
     return 0;
 }
 
-/* Pinned means a core of its own: with fewer cores than reactors, spinning would only take turns. */
+/* Pinned means a core of its own; with fewer cores than reactors, spinning would be taking turns. */
 int shoald_plan(const struct shoald_config *config, struct shoald_plan *plan,
                 struct value_error *why)
 {

@@ -256,7 +256,7 @@ int worker_create(struct worker *w, unsigned index, const struct shoald_plan *pl
     int rc = reactor_create(&config, &w->reactor);
     if (rc != 0)
         return rc;
-    /* Two: a step is spawned when the one before has said that it is done, and may be on its way out. */
+    /* Two: when a step comes the one before has said that it is done, and may be on its way out. */
     rc = fiber_pool_create(w->reactor, "steps", 2, 256 << 10, &w->fibers);
     if (rc == 0 && pthread_create(&w->thread, NULL, worker_thread, w) != 0) {
         fiber_pool_destroy(w->fibers);
