@@ -141,7 +141,18 @@ static struct place_target *place_targets_of(const struct cluster_map *map)
     return targets;
 }
 
+#define TABLE_HEAD round_up_u64(sizeof(struct place_table), 64)
+
 /* Table and rows are one piece of memory, so that freeing the table is freeing all. */
+static struct place_table *table_alloc(unsigned bits, uint32_t widths)
+{
+    size_t rows = place_table_bytes(bits, widths);
+    struct place_table *table = aligned_alloc(64, TABLE_HEAD + round_up_u64(rows, 64));
+    if (table != NULL)
+        *table = (struct place_table){.bits = bits};
+    return table;
+}
+
 int cluster_map_place(struct cluster_map *map)
 {
     uint32_t widths = 0;
@@ -149,18 +160,22 @@ int cluster_map_place(struct cluster_map *map)
         widths |= 1u << map_pool_width(&map->pools[i]);
     free(map->table);
     map->table = NULL;
-    size_t head = round_up_u64(sizeof(struct place_table), 64);
     size_t rows = place_table_bytes(map->partition_bits, widths);
-    struct place_table *table = aligned_alloc(64, head + round_up_u64(rows, 64));
+    struct place_table *hashed = table_alloc(map->partition_bits, widths);
+    struct place_table *table = table_alloc(map->partition_bits, widths);
     struct place_target *targets = place_targets_of(map);
-    int error = SHOAL_E_NO_MEMORY;
-    if (table != NULL && targets != NULL) {
-        memset(table, 0, sizeof *table);
-        error = widths == 0 ? 0
-                            : place_table_build(table, (char *)table + head, rows, targets,
-                                                map->targets_count, map->partition_bits, widths);
+    int error = hashed == NULL || table == NULL || targets == NULL ? SHOAL_E_NO_MEMORY : 0;
+    if (error == 0 && widths != 0) {
+        error = place_table_build(hashed, (char *)hashed + TABLE_HEAD, rows, targets,
+                                  map->targets_count, map->partition_bits, widths);
+        if (error == 0)
+            error = place_table_init(table, (char *)table + TABLE_HEAD, rows, map->partition_bits,
+                                     widths);
+        if (error == 0)
+            error = place_table_balance(table, hashed, NULL, targets, map->targets_count);
     }
     free(targets);
+    free(hashed);
     if (error != 0) {
         free(table);
         return error;

@@ -13,7 +13,7 @@ int place_check(struct place_verdict *verdict, const struct place_target *target
     *verdict = (struct place_verdict){0};
     if (k < 1 || m >= PLACE_WIDTH_MAX || k > PLACE_WIDTH_MAX - m)
         return SHOAL_E_INVALID;
-    error = tree_create(&tree, targets, count, k + m, PLACE_BITS_DEFAULT);
+    error = tree_create(&tree, targets, count, k + m);
     if (error != 0)
         return error;
 

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "place/score.h"
+#include "shoal/error.h"
 
 static void a_pool_without_distinct_targets_is_refused(void **state)
 {

@@ -21,7 +21,8 @@ struct run {
 
 struct dealer {
     const struct tree *tree;
-    uint8_t *places; /* of each domain in its run: its number modulo the width */
+    uint8_t *places;   /* of each domain in its run: its number modulo the width */
+    uint32_t *run_of;  /* each domain */
     struct run *runs;
     uint32_t run_count;
     uint32_t permutation_count; /* 0: not tabulated */
@@ -68,8 +69,9 @@ struct dealer *dealer_create(const struct tree *tree)
         return NULL;
     dealer->tree = tree;
     dealer->places = calloc(tree->domains.count + 1, sizeof(*dealer->places));
+    dealer->run_of = calloc(tree->domains.count + 1, sizeof(*dealer->run_of));
     dealer->runs = calloc(tree->domains.count + 1, sizeof(*dealer->runs));
-    if (dealer->places == NULL || dealer->runs == NULL) {
+    if (dealer->places == NULL || dealer->run_of == NULL || dealer->runs == NULL) {
         dealer_destroy(dealer);
         return NULL;
     }
@@ -85,6 +87,7 @@ struct dealer *dealer_create(const struct tree *tree)
             dealer->runs[dealer->run_count++] = (struct run){hash_mix64(~run), i, 0};
         }
         dealer->runs[dealer->run_count - 1].count++;
+        dealer->run_of[i] = dealer->run_count - 1;
         dealer->places[i] = (uint8_t)(number % width);
     }
     if (width <= TABULATED_MAX)
@@ -97,15 +100,37 @@ void dealer_destroy(struct dealer *dealer)
     if (dealer == NULL)
         return;
     free(dealer->places);
+    free(dealer->run_of);
     free(dealer->runs);
     free(dealer);
+}
+
+/* Which position each place of a run gets; in @room where no table of permutations has it. */
+static const uint8_t *deal_run(const struct dealer *dealer, const struct run *run, uint64_t seed,
+                               uint8_t room[PLACE_WIDTH_MAX])
+{
+    const uint64_t hash = hash_mix64(seed ^ run->seed);
+
+    if (dealer->permutation_count != 0) {
+        const unsigned __int128 n = (unsigned __int128)hash * dealer->permutation_count;
+        return dealer->permutations[(uint32_t)(n >> 64)];
+    }
+    permute(room, dealer->tree->width, hash);
+    return room;
+}
+
+unsigned deal_position(const struct dealer *dealer, uint64_t seed, uint32_t domain)
+{
+    uint8_t room[PLACE_WIDTH_MAX];
+
+    return deal_run(dealer, &dealer->runs[dealer->run_of[domain]], seed,
+                    room)[dealer->places[domain]];
 }
 
 void deal_domains(const struct dealer *dealer, const struct score_table *scores, uint64_t seed,
                   int32_t winners[PLACE_WIDTH_MAX])
 {
     const struct tree_level *domains = &dealer->tree->domains;
-    const unsigned width = dealer->tree->width;
     uint64_t best[PLACE_WIDTH_MAX];
     uint8_t permuted[PLACE_WIDTH_MAX];
 
@@ -115,19 +140,11 @@ void deal_domains(const struct dealer *dealer, const struct score_table *scores,
     }
     for (uint32_t r = 0; r < dealer->run_count; r++) {
         const struct run *run = &dealer->runs[r];
-        const uint64_t hash = hash_mix64(seed ^ run->seed);
-        const uint8_t *positions = permuted;
-        if (dealer->permutation_count != 0) {
-            const unsigned __int128 n = (unsigned __int128)hash * dealer->permutation_count;
-            positions = dealer->permutations[(uint32_t)(n >> 64)];
-        } else {
-            permute(permuted, width, hash);
-        }
+        const uint8_t *positions = deal_run(dealer, run, seed, permuted);
         for (uint32_t i = run->first; i < run->first + run->count; i++) {
             const unsigned position = positions[dealer->places[i]];
             uint64_t cost;
-            if (score_beats(scores, seed, &domains->candidates[i], best[position], &cost) &&
-                !tree_is_full(&domains->items[i])) {
+            if (score_beats(scores, seed, &domains->candidates[i], best[position], &cost)) {
                 best[position] = cost;
                 winners[position] = (int32_t)i;
             }

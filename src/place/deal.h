@@ -24,9 +24,12 @@ uint64_t deal_seed(uint32_t partition);
 struct dealer *dealer_create(const struct tree *tree);
 void dealer_destroy(struct dealer *dealer);
 
+/* deal_position() - The position that a domain is dealt to. */
+unsigned deal_position(const struct dealer *dealer, uint64_t seed, uint32_t domain);
+
 /*
  * deal_domains() - The winner at each position: an index into the tree's domains, or -1 where no
- * domain that has room was dealt to the position. No domain wins two.
+ * domain was dealt to the position. No domain wins two.
  */
 void deal_domains(const struct dealer *dealer, const struct score_table *scores, uint64_t seed,
                   int32_t winners[PLACE_WIDTH_MAX]);

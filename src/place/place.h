@@ -5,10 +5,11 @@
  * An object is hashed to a partition (base/blob.h); each partition has a *target set*, an ordered list of
  * distinct targets, one for each position 0 .. width-1 of a pool's redundancy. The sets of all
  * partitions are worked out once an epoch into a flat table; after that a lookup is a hash and one
- * load. Everything here is a pure function in integers: the same targets give the same table on
- * every machine, in whatever order they are listed.
+ * load. Everything here is a pure function in integers: the same input gives the same table on
+ * every machine.
  *
  *     place_table_build(&table, memory, bytes, targets, count, bits, 1u << 6);
+ *     place_table_fix(&table, targets, count, fixes, fixes_count);
  *     const uint16_t *set = place_targets(&table, 6, blob_partition(&id, table.bits));
  *
  * What the sets promise, first things first:
@@ -19,8 +20,15 @@
  * - a target that joins or leaves moves little else. A position is what holds a shard, so what
  *   counts as moved is a position that changes its target.
  *
- * How: table.c. The table belongs to a width because of the last promise: a set of 6 is not the
- * beginning of a set of 10. A cluster builds one block of rows for each width that its pools use.
+ * A table has two parts. *Hashing* (draw.c) gives each set by itself, from the targets alone, in
+ * whatever order they are listed. It is uneven by chance, and by more where nodes are few for the
+ * width or differ in weight. *Fixes* even that out: whoever changes the map balances the table
+ * (balance.c), beginning with the former one so that little moves, and puts into the map where the
+ * result differs from hashing. So the history that least movement needs is in the map, and the same
+ * map gives the same table everywhere. docs/decisions/placement.md says why.
+ *
+ * The table belongs to a width: a set of 6 is not the beginning of a set of 10. A cluster builds one
+ * block of rows for each width that its pools use.
  */
 #ifndef SHOAL_PLACE_PLACE_H
 #define SHOAL_PLACE_PLACE_H
@@ -58,9 +66,7 @@ struct place_target {
 /* 32 bytes, so that a row lies in one cache line and 65,536 of them in one huge page. */
 struct place_row {
     uint16_t target[PLACE_WIDTH_MAX]; /* indexes into the list of targets; PLACE_NONE beyond width */
-    uint8_t most_on_a_node;           /* shards of this set on the node that holds most of them */
-    uint8_t most_in_a_domain;
-    uint8_t spare[6];
+    uint8_t spare[8];
 };
 
 /* Read-only once built: any number of threads. The memory stays the caller's. */
@@ -78,13 +84,19 @@ struct place_table {
 size_t place_table_bytes(unsigned bits, uint32_t widths);
 
 /*
- * place_table_build() - Work out the sets of all partitions.
+ * place_table_init() - A table of rows that are yet to be written, in memory as of
+ * place_table_build(). Return: 0 or SHOAL_E_INVALID.
+ */
+int place_table_init(struct place_table *table, void *memory, size_t memory_bytes, unsigned bits,
+                     uint32_t widths);
+
+/*
+ * place_table_build() - Work out the sets of all partitions, as hashing gives them.
  * @memory: place_table_bytes() of it, aligned to 64 bytes. From which tier it comes (huge pages, a
  *          CXL node) is the caller's choice; it is written once, here.
  * @targets: in any order; the table speaks of them by index.
  * @bits: chosen when the cluster is made and never changed, for another number moves everything.
- *        16 is right up to a thousand targets. Beyond, with fewer than 64 partitions a target, more
- *        than must moves when a node comes or goes, because so many targets are at their cap.
+ *        Few partitions a target, a dozen, make many fixes: each twelfth position or so has one.
  *
  * With fewer targets than a width some positions are PLACE_NONE, not always the last: the others
  * keep theirs.
@@ -96,6 +108,57 @@ size_t place_table_bytes(unsigned bits, uint32_t widths);
 int place_table_build(struct place_table *table, void *memory, size_t memory_bytes,
                       const struct place_target *targets, size_t count, unsigned bits,
                       uint32_t widths);
+
+/*
+ * place_table_update() - Make of the sets that hashing gives for one list of targets those for
+ * another: what place_table_build() would give, faster where little differs.
+ * @before: what @table was built for, without fixes.
+ *
+ * Return: as place_table_build(); after an error the table is of no use.
+ */
+int place_table_update(struct place_table *table, const struct place_target *before,
+                       size_t before_count, const struct place_target *targets, size_t count);
+
+/*
+ * place_table_balance() - From what hashing gives and from the former table to an even one: each
+ * target within 9 % of its share, where the spread rules and whole numbers allow it, and moved hardly
+ * more than that takes.
+ * @table: place_table_init() of the shape of @hashed; the result.
+ * @hashed: as place_table_build() leaves it for @targets.
+ * @before: the table that is in use, of the same number of partitions, whose indexes mean the same
+ *          targets in @targets; NULL, or without the rows of a width, where there is none.
+ *
+ * Return: as place_table_build().
+ */
+int place_table_balance(struct place_table *table, const struct place_table *hashed,
+                        const struct place_table *before, const struct place_target *targets,
+                        size_t count);
+
+/*
+ * struct place_fix - A position whose target is another than hashing gives.
+ * @cell: width, partition and position; lists of fixes are in its order
+ * @hashed: what hashing gives; known once the fix is part of a table
+ */
+struct place_fix {
+    uint32_t cell;
+    uint16_t target, hashed;
+};
+
+/* place_fixes() - List where the tables differ, as far as there is room. Return: how many there are. */
+size_t place_fixes(const struct place_table *hashed, const struct place_table *table,
+                   struct place_fix *fixes, size_t room);
+
+/*
+ * place_table_fix() - Apply fixes, which may come from anybody, to what hashing gives.
+ *
+ * Return: 0, or SHOAL_E_INVALID for fixes that are out of order, of no such position or target, or
+ * that put a target into a set twice; the table is then of no use.
+ */
+int place_table_fix(struct place_table *table, const struct place_target *targets, size_t count,
+                    struct place_fix *fixes, size_t fixes_count);
+
+/* place_table_unfix() - What hashing gives, from a table to which these fixes were applied. */
+void place_table_unfix(struct place_table *table, const struct place_fix *fixes, size_t count);
 
 /*
  * place_targets() - The target set of a partition: @width indexes into the list of targets.

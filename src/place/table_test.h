@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Clusters to place on, and measures of what came out; shared by the quick and the slow tests. */
+/* What the tests of hashing and of balancing share: random clusters, and what every set promises. */
 #ifndef SHOAL_PLACE_TABLE_TEST_H
 #define SHOAL_PLACE_TABLE_TEST_H
 
@@ -7,142 +7,116 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
-#include "base/macros.h"
 #include "base/random.h"
-#include "place/place.h"
-#include "shoal/error.h"
+#include "place/measure.h"
 
-struct cluster {
-    size_t count;
-    unsigned targets_per_node;
-    struct place_target *targets;
-};
-
-/*
- * Targets differ in weight by up to 1 : 2 within a node, and nodes by up to 1 : 1 + unequal / 4.
- * Nodes that differ much have less choice of where they put a set, so more moves, and the tests
- * know by how much.
- */
-static inline struct cluster cluster_new(unsigned nodes, unsigned targets_per_node,
-                                         unsigned unequal)
+/* Small clusters of every shape: few nodes, few domains, lopsided ones, drives that are out. */
+static inline struct cluster random_cluster(struct prng *prng)
 {
-    struct cluster c = {.count = (size_t)nodes * targets_per_node,
-                        .targets_per_node = targets_per_node};
+    const unsigned nodes = 1 + (unsigned)prng_below(prng, 20);
+    const unsigned per_node = 1 + (unsigned)prng_below(prng, 5);
+    const unsigned domains = (unsigned)prng_below(prng, MIN(nodes, 8u));
+    struct cluster c = cluster_new(nodes, per_node, 1);
+    uint32_t domain = 0;
 
-    c.targets = calloc(c.count, sizeof(*c.targets));
-    assert_non_null(c.targets);
-    for (uint32_t i = 0; i < c.count; i++) {
-        const uint32_t node = i / targets_per_node;
-        c.targets[i] = (struct place_target){
-            .id = i,
-            .weight = (1200 + node * 7919 % 4 * 100 * unequal) * (2 + i % 3),
-            .node = node,
-            .placeable = true,
-        };
+    for (size_t i = 0; i < c.count; i++) {
+        if (i % per_node == 0)
+            domain = (uint32_t)prng_below(prng, domains + 1);
+        c.targets[i].domain = domain;
+        c.targets[i].placeable = !prng_chance(prng, 1, 5);
+        if (prng_chance(prng, 1, 20))
+            c.targets[i].weight = 0;
     }
     return c;
 }
 
-static inline void cluster_free(struct cluster *c)
+/* A node or a target comes or goes, gets another weight or, rarely, another domain. */
+static inline void random_change(struct prng *prng, struct cluster *c)
 {
-    free(c->targets);
-}
+    const size_t at = prng_below(prng, c->count);
+    const uint32_t node = c->targets[at].node;
+    const uint32_t domain = (uint32_t)prng_below(prng, c->nodes);
 
-static inline void cluster_set_node(struct cluster *c, unsigned node, bool placeable)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        if (c->targets[i].node == node)
-            c->targets[i].placeable = placeable;
+    switch (prng_below(prng, 7)) {
+    case 0:
+    case 1:
+        cluster_set_node(c, node, !c->targets[at].placeable);
+        break;
+    case 2:
+    case 3:
+        c->targets[at].placeable = !c->targets[at].placeable;
+        break;
+    case 4:
+    case 5:
+        c->targets[at].weight = (uint32_t)prng_below(prng, 9000);
+        break;
+    default:
+        for (size_t i = 0; i < c->count; i++)
+            if (c->targets[i].node == node)
+                c->targets[i].domain = domain;
     }
 }
 
-static inline struct place_table table_new(const struct cluster *c, unsigned bits, unsigned width)
+/* Nobody twice, nobody who is out, and no more on a node or in a domain than the verdict says. */
+static inline void check_set(const struct cluster *c, const struct place_table *table,
+                             uint32_t partition, const struct place_verdict *verdict)
 {
-    const size_t bytes = place_table_bytes(bits, 1u << width);
-    struct place_table table;
-    void *memory = aligned_alloc(64, bytes < 64 ? 64 : bytes);
+    const struct place_row *row = &table_rows(table)[partition];
+    const unsigned width = table_width(table);
+    unsigned filled = 0;
 
-    assert_non_null(memory);
-    assert_int_equal(
-        place_table_build(&table, memory, bytes, c->targets, c->count, bits, 1u << width), 0);
-    return table;
-}
-
-static inline void table_free(struct place_table *table)
-{
-    free(table->rows[__builtin_ctz(table->widths)]);
-}
-
-struct movement {
-    uint64_t moved; /* positions that changed their target */
-    uint64_t least; /* what the node that is in one table only holds there */
-};
-
-static inline struct movement table_movement(const struct cluster *c, const struct place_table *a,
-                                             const struct place_table *b, unsigned node)
-{
-    const unsigned width = (unsigned)__builtin_ctz(a->widths);
-    struct movement m = {0};
-
-    for (uint32_t p = 0; p < 1u << a->bits; p++) {
-        const uint16_t *x = place_targets(a, width, p);
-        const uint16_t *y = place_targets(b, width, p);
-        for (unsigned i = 0; i < width; i++) {
-            m.moved += x[i] != y[i];
-            m.least += x[i] != PLACE_NONE && c->targets[x[i]].node == node;
-            m.least += y[i] != PLACE_NONE && c->targets[y[i]].node == node;
-        }
-    }
-    return m;
-}
-
-/*
- * The load for each unit of weight of the fullest target, against the best that one shard a node
- * allows: nodes in proportion to weight, but none more than one shard of each set. For as many
- * nodes as the width or more.
- */
-static inline double table_fullest(const struct cluster *c, const struct place_table *t)
-{
-    const unsigned width = (unsigned)__builtin_ctz(t->widths);
-    const size_t nodes = c->count / c->targets_per_node;
-    double *weight = calloc(nodes, sizeof(*weight));
-    uint64_t *load = calloc(c->count, sizeof(*load));
-    double low = 0;
-    double high = 1e3;
-    double fullest = 0;
-
-    assert_non_null(weight);
-    assert_non_null(load);
-    for (size_t i = 0; i < c->count; i++)
-        weight[c->targets[i].node] += c->targets[i].placeable ? c->targets[i].weight : 0;
-    for (int step = 0; step < 200; step++) {
-        const double level = (low + high) / 2;
-        double sum = 0;
-        for (size_t n = 0; n < nodes; n++)
-            sum += MIN(weight[n] * level, 1.0);
-        *(sum < width ? &low : &high) = level;
-    }
-    for (uint32_t p = 0; p < 1u << t->bits; p++) {
-        for (unsigned i = 0; i < width; i++)
-            load[place_targets(t, width, p)[i]]++;
-    }
-    /* Fullest of all, and no target may hold more for its weight than in the best placement. */
-    double best = 0;
-    for (size_t i = 0; i < c->count; i++) {
-        const double of_node = weight[c->targets[i].node];
-        if (!c->targets[i].placeable)
+    for (unsigned i = 0; i < PLACE_WIDTH_MAX; i++) {
+        unsigned on_node = 0;
+        unsigned in_domain = 0;
+        if (i >= width)
+            assert_int_equal(row->target[i], PLACE_NONE);
+        if (row->target[i] == PLACE_NONE)
             continue;
-        best = MAX(best, MIN(of_node * high, 1.0) / of_node);
-        fullest = MAX(fullest, (double)load[i] / (1u << t->bits) / c->targets[i].weight);
+        filled++;
+        for (unsigned j = 0; j < width; j++) {
+            if (row->target[j] == PLACE_NONE)
+                continue;
+            const struct place_target *a = &c->targets[row->target[i]];
+            const struct place_target *b = &c->targets[row->target[j]];
+            assert_true(a->placeable && a->weight > 0);
+            assert_true(i == j || a->id != b->id);
+            on_node += a->node == b->node;
+            in_domain += a->node == b->node || (a->domain == b->domain && a->domain != 0);
+        }
+        assert_true(on_node <= verdict->most_on_a_node);
+        if (verdict->domains > 1 && verdict->domains != verdict->nodes)
+            assert_true(in_domain <= verdict->most_in_a_domain);
     }
-    free(weight);
-    free(load);
-    return fullest / best;
+    assert_int_equal(filled, MIN(verdict->targets, width));
+}
+
+/* So many clusters, each changed several times over. */
+static inline void check_updates(struct prng *prng, int clusters)
+{
+    for (int round = 0; round < clusters; round++) {
+        const unsigned width = 1 + (unsigned)prng_below(prng, PLACE_WIDTH_MAX);
+        struct cluster c = random_cluster(prng);
+        struct place_table updated = table_new(&c, 4, width);
+        for (int step = 0; step < 6; step++) {
+            struct cluster next = cluster_copy(&c);
+            for (uint64_t changes = prng_below(prng, 3); changes > 0; changes--)
+                random_change(prng, &next);
+            if (prng_chance(prng, 1, 8))
+                next.count -= prng_below(prng, next.count);
+            assert_int_equal(
+                place_table_update(&updated, c.targets, c.count, next.targets, next.count), 0);
+            struct place_table built = table_new(&next, 4, width);
+            assert_memory_equal(table_rows(&updated), table_rows(&built), 32 << 4);
+            table_free(&built);
+            cluster_free(&c);
+            c = next;
+        }
+        table_free(&updated);
+        cluster_free(&c);
+    }
 }
 
 #endif

@@ -7,14 +7,6 @@
 #include "base/macros.h"
 #include "shoal/error.h"
 
-enum { SHARE_BITS = 32 };
-
-/*
- * Slack of the caps, in thousandths of the share: the lower the level the wider, so that a node which
- * is within its cap always has a target that is within its own.
- */
-enum { DOMAIN_SLACK = 80, NODE_SLACK = 88, TARGET_SLACK = 95 };
-
 /* The same number as a domain, a node and a target is three different candidates. */
 #define DOMAIN_SALT UINT64_C(0x5851f42d4c957f2d)
 #define NODE_SALT UINT64_C(0x14057b7ef767814f)
@@ -183,9 +175,9 @@ static void set_bounds(struct tree *tree)
 /* weight * level, within what the spread rules allow. */
 static uint64_t share_at(const struct tree_item *item, unsigned __int128 level)
 {
-    const unsigned __int128 share = item->weight * level >> SHARE_BITS;
-    const uint64_t least = (uint64_t)item->least << SHARE_BITS;
-    const uint64_t most = (uint64_t)item->most << SHARE_BITS;
+    const unsigned __int128 share = item->weight * level >> TREE_SHARE_BITS;
+    const uint64_t least = (uint64_t)item->least << TREE_SHARE_BITS;
+    const uint64_t most = (uint64_t)item->most << TREE_SHARE_BITS;
 
     if (share <= least)
         return least;
@@ -196,7 +188,7 @@ static uint64_t share_at(const struct tree_item *item, unsigned __int128 level)
 static void deal_shares(struct tree_item *items, uint32_t count, uint64_t total)
 {
     unsigned __int128 low = 0;
-    unsigned __int128 high = (unsigned __int128)PLACE_WIDTH_MAX << (2 * SHARE_BITS);
+    unsigned __int128 high = (unsigned __int128)PLACE_WIDTH_MAX << (2 * TREE_SHARE_BITS);
 
     while (low < high) {
         const unsigned __int128 level = low + (high - low) / 2;
@@ -212,30 +204,18 @@ static void deal_shares(struct tree_item *items, uint32_t count, uint64_t total)
         items[i].share = share_at(&items[i], high);
 }
 
-/* Where shards are few a fraction of one is no slack; the share itself, rounded up, always fits. */
-static void set_cap(struct tree_item *item, unsigned bits, unsigned slack)
+void tree_share(struct tree *tree)
 {
-    const uint64_t one = UINT64_C(1) << (SHARE_BITS - bits);
-
-    item->cap = (uint32_t)MAX((item->share + one - 1) / one,
-                              (item->share + item->share / 1000 * slack) / one);
-}
-
-static void set_shares(struct tree *tree, unsigned bits)
-{
-    deal_shares(tree->domains.items, tree->domains.count, (uint64_t)tree->width << SHARE_BITS);
+    deal_shares(tree->domains.items, tree->domains.count,
+                (uint64_t)tree->width << TREE_SHARE_BITS);
     for (uint32_t i = 0; i < tree->domains.count; i++) {
-        struct tree_item *domain = &tree->domains.items[i];
-        set_cap(domain, bits, DOMAIN_SLACK);
+        const struct tree_item *domain = &tree->domains.items[i];
         deal_shares(&tree->nodes.items[domain->first], domain->count, domain->share);
     }
     for (uint32_t i = 0; i < tree->nodes.count; i++) {
-        struct tree_item *node = &tree->nodes.items[i];
-        set_cap(node, bits, NODE_SLACK);
+        const struct tree_item *node = &tree->nodes.items[i];
         deal_shares(&tree->targets.items[node->first], node->count, node->share);
     }
-    for (uint32_t i = 0; i < tree->targets.count; i++)
-        set_cap(&tree->targets.items[i], bits, TARGET_SLACK);
 }
 
 static size_t list_placeable(struct sorted *sorted, const struct place_target *targets,
@@ -264,8 +244,7 @@ static bool level_create(struct tree_level *level, size_t count)
     return level->items != NULL && level->candidates != NULL;
 }
 
-int tree_create(struct tree *tree, const struct place_target *targets, size_t count, unsigned width,
-                unsigned bits)
+int tree_create(struct tree *tree, const struct place_target *targets, size_t count, unsigned width)
 {
     *tree = (struct tree){.width = width};
     if (count > PLACE_TARGETS_MAX)
@@ -286,7 +265,6 @@ int tree_create(struct tree *tree, const struct place_target *targets, size_t co
     enter_candidates(&tree->nodes, NODE_SALT);
     enter_candidates(&tree->targets, TARGET_SALT);
     set_bounds(tree);
-    set_shares(tree, bits);
 out:
     free(sorted);
     if (error != 0)
