@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "base/crc32c.h"
+#include "base/macros.h"
 
 #define POLYNOMIAL UINT32_C(0x82f63b78)
 #define ONE (UINT32_C(1) << 31) /* x^0 in reflected bit order */
@@ -45,4 +46,12 @@ uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t length_b)
             shifted = multiply(factors[i], shifted);
     }
     return shifted ^ crc_b;
+}
+
+uint32_t crc32c_join(const uint32_t *crcs, size_t unit, size_t length)
+{
+    uint32_t crc = 0;
+    for (size_t at = 0; at < length; at += unit)
+        crc = crc32c_combine(crc, *crcs++, MIN(length - at, unit));
+    return crc;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/macros.h"
 #include "base/random.h"
 
 static uint8_t data[70000];
@@ -69,6 +70,19 @@ static void sums_made_apart_combine_to_the_whole(void **state)
     }
 }
 
+static void sums_of_units_join_to_the_sum_of_all(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {0, 1, 99, 100, 101, 1000, 1001};
+    fill(7);
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        uint32_t units[11];
+        for (size_t at = 0; at < lengths[i]; at += 100)
+            units[at / 100] = crc32c(0, data + at, MIN(lengths[i] - at, (size_t)100));
+        assert_int_equal(crc32c_join(units, 100, lengths[i]), crc32c(0, data, lengths[i]));
+    }
+}
+
 static void combining_long_lengths_is_associative(void **state)
 {
     (void)state;
@@ -98,6 +112,7 @@ int main(void)
         cmocka_unit_test(each_length_and_alignment_agrees_with_the_definition),
         cmocka_unit_test(pieces_chain_to_the_whole),
         cmocka_unit_test(sums_made_apart_combine_to_the_whole),
+        cmocka_unit_test(sums_of_units_join_to_the_sum_of_all),
         cmocka_unit_test(combining_long_lengths_is_associative),
         cmocka_unit_test(one_flipped_bit_changes_the_sum),
     };

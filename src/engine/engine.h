@@ -177,13 +177,14 @@ size_t engine_read_room(size_t len);
  * @version: committed or prepared; must match exactly
  * @buffer: DMA memory of engine_read_room(len) bytes
  * @data: where in @buffer the first byte asked for is
+ * @units: out, may be NULL: the CRC32C of each unit of ENGINE_UNIT_BYTES that the range touches, whole
  * @desc: out, may be NULL: the whole description
  * Return: 0, NOT_FOUND (gone, or another version), INVALID (beyond shard_len), HOLLOW, CORRUPT (the
  * piece is then remembered as hollow).
  */
 int engine_read(struct engine *engine, const struct blob_id *id, const struct blob_version *version,
                 uint32_t offset, uint32_t len, void *buffer, const uint8_t **data,
-                struct blob_desc *desc);
+                struct blob_desc *desc, uint32_t *units);
 
 /* engine_describe() - [fiber] The description alone; @buffer as for a read of 0 bytes. */
 int engine_describe(struct engine *engine, const struct blob_id *id,

@@ -67,7 +67,7 @@ static void verify(struct worker *worker, struct object *object, uint64_t versio
     struct blob_version v = test_version(version);
     uint32_t len = length_of(object->number, version);
     const uint8_t *data;
-    int rc = engine_read(t->engine, &id, &v, 0, len, worker->buffer, &data, NULL);
+    int rc = engine_read(t->engine, &id, &v, 0, len, worker->buffer, &data, NULL, NULL);
     if (stop && rc != 0)
         return;
     CHECK_MSG(rc == 0, "object %llu version %llu: %s", (unsigned long long)object->number,

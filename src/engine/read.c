@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/codec.h"
 #include "base/planted.h"
 #include "engine/internal.h"
 #include "shoal/error.h"
@@ -57,10 +58,11 @@ static int read_blocks(struct engine *engine, const struct read_target *target,
     return header_rc != 0 ? header_rc : payload_rc;
 }
 
-/* Reads and checks; @data is where the byte at @offset lies. */
+/* Reads and checks; @data is where the byte at @offset lies. @units: see engine_read(). */
 static int read_checked(struct engine *engine, const struct blob_id *id,
                         const struct read_target *target, uint32_t offset, uint32_t len,
-                        uint8_t *buffer, const uint8_t **data, struct extent_header *header)
+                        uint8_t *buffer, const uint8_t **data, struct extent_header *header,
+                        uint32_t *units_out)
 {
     struct extent_shape shape = extent_shape_of(target->shard_len, target->shared);
     uint32_t first_unit = len == 0 ? 0 : offset / ENGINE_UNIT_BYTES;
@@ -80,6 +82,8 @@ static int read_checked(struct engine *engine, const struct blob_id *id,
     for (uint32_t i = first_unit; i < end_unit && !PLANTED(trusted_checksum); i++)
         if (extent_unit_check(header, i, units + (size_t)(i - first_unit) * ENGINE_UNIT_BYTES) != 0)
             return SHOAL_E_CORRUPT;
+    for (uint32_t i = first_unit; i < end_unit && units_out != NULL; i++)
+        units_out[i - first_unit] = load_le32(header->units + (size_t)i * 4);
     *data = units + (offset - (size_t)first_unit * ENGINE_UNIT_BYTES);
     return 0;
 }
@@ -93,7 +97,7 @@ int read_verify(struct engine *engine, const struct blob_id *id, const struct re
         uint32_t len = MIN(step, target->shard_len - offset);
         struct extent_header header;
         const uint8_t *data;
-        int rc = read_checked(engine, id, target, offset, len, buffer, &data, &header);
+        int rc = read_checked(engine, id, target, offset, len, buffer, &data, &header, NULL);
         if (rc != 0)
             return rc;
         *header_crc = header.crc;
@@ -165,7 +169,7 @@ static int describe_known(const struct blob_id *id, const struct read_known *kno
 
 static int read_piece(struct engine *engine, const struct blob_id *id,
                       const struct blob_version *version, uint32_t offset, uint32_t len,
-                      void *buffer, const uint8_t **data, struct blob_desc *desc)
+                      void *buffer, const uint8_t **data, struct blob_desc *desc, uint32_t *units)
 {
     struct read_known known;
     int rc = find_piece(engine, id, version, &known);
@@ -180,7 +184,7 @@ static int read_piece(struct engine *engine, const struct blob_id *id,
     if (target->block == 0)
         return describe_known(id, &known, desc);
     struct extent_header header;
-    rc = read_checked(engine, id, target, offset, len, buffer, data, &header);
+    rc = read_checked(engine, id, target, offset, len, buffer, data, &header, units);
     if (rc == 0 && desc != NULL)
         *desc = header.desc;
     if (rc != SHOAL_E_CORRUPT)
@@ -195,12 +199,12 @@ static int read_piece(struct engine *engine, const struct blob_id *id,
 
 int engine_read(struct engine *engine, const struct blob_id *id, const struct blob_version *version,
                 uint32_t offset, uint32_t len, void *buffer, const uint8_t **data,
-                struct blob_desc *desc)
+                struct blob_desc *desc, uint32_t *units)
 {
     int rc = engine_enter(engine);
     if (rc != 0)
         return rc;
-    rc = read_piece(engine, id, version, offset, len, buffer, data, desc);
+    rc = read_piece(engine, id, version, offset, len, buffer, data, desc, units);
     if (engine->count.reads != NULL) {
         counter_add(engine->count.reads, 1);
         counter_add(engine->count.read_bytes, rc == 0 ? len : 0);
@@ -213,5 +217,5 @@ int engine_describe(struct engine *engine, const struct blob_id *id,
                     const struct blob_version *version, void *buffer, struct blob_desc *desc)
 {
     const uint8_t *data;
-    return engine_read(engine, id, version, 0, 0, buffer, &data, desc);
+    return engine_read(engine, id, version, 0, 0, buffer, &data, desc, NULL);
 }

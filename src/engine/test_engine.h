@@ -228,7 +228,7 @@ static inline int test_read(struct test_device *t, uint64_t n, uint64_t version,
 {
     struct blob_id id = test_id(n);
     struct blob_version v = test_version(version);
-    return engine_read(t->engine, &id, &v, offset, len, t->buffer, data, NULL);
+    return engine_read(t->engine, &id, &v, offset, len, t->buffer, data, NULL, NULL);
 }
 
 /* The whole piece reads back as it was written. */

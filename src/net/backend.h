@@ -54,6 +54,7 @@ struct net_request {
     uint64_t deadline_ns; /* of this reactor's clock */
     bool pulled;
     uint32_t payload_crc; /* once it is */
+    const uint32_t *reply_sums; /* of the answer's payload; NULL: not known */
     struct net_identity identity;
 };
 

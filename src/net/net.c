@@ -203,6 +203,11 @@ int net_reply(struct net_request *request, const void *header, size_t header_len
     return request->net->ops->reply(request, header, header_len, payload, payload_count);
 }
 
+void net_request_sums(struct net_request *request, const uint32_t *sums)
+{
+    request->reply_sums = sums;
+}
+
 void net_refuse(struct net_request *request, int error)
 {
     CHECK(error < 0);

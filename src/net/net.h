@@ -33,6 +33,7 @@ struct net_request;
 #define NET_HEADER_MAX 8192u        /* bytes of an encoded message header */
 #define NET_PAYLOAD_MAX (16u << 20) /* bytes of one payload */
 #define NET_IOV_MAX 16u
+#define NET_SUM_BYTES 16384u /* what one of a payload's sums covers */
 #define NET_ADDRESS_MAX 64u /* "10.0.0.1:7400", "[::1]:7400", or a simulated host's name */
 
 /*
@@ -58,6 +59,8 @@ struct net_identity {
  * struct net_call - One call, the caller's until net_call() returns.
  * @header: request header to send (an encoded message of wire/)
  * @payload: payload offered to the receiver; lent until the call ends
+ * @payload_sums: CRC32C of each NET_SUM_BYTES of it, the last of what is left, where they are known;
+ *                else NULL, and the transport works them out. Lent as well.
  * @reply_payload: where the reply's payload may go; lent until the call ends
  * @deadline_ns: absolute, of the reactor's clock; after it the call ends with SHOAL_E_TIMEOUT and
  *               the peer is told to cancel
@@ -70,6 +73,7 @@ struct net_call {
     size_t header_len;
     const struct iovec *payload;
     unsigned payload_count;
+    const uint32_t *payload_sums;
     const struct iovec *reply_payload;
     unsigned reply_payload_count;
     uint64_t deadline_ns;
@@ -148,6 +152,12 @@ uint32_t net_request_payload_crc(const struct net_request *request);
  */
 int net_reply(struct net_request *request, const void *header, size_t header_len,
               const struct iovec *payload, unsigned payload_count);
+
+/*
+ * net_request_sums() - Before net_reply(): the CRC32C of each NET_SUM_BYTES of the payload that it is
+ * given, where they are known. Lent until it returns.
+ */
+void net_request_sums(struct net_request *request, const uint32_t *sums);
 
 /*
  * net_refuse() - Answer without a header, from where a fiber could not be had: net_call() of the

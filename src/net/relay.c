@@ -135,6 +135,7 @@ static bool do_errand(struct relayed *r, struct errand *errand)
                                           errand->deadline_ns);
         r->base.payload_crc = errand->result == 0 ? net_request_payload_crc(r->original) : 0;
     } else {
+        net_request_sums(r->original, r->base.reply_sums);
         errand->result = net_reply(r->original, errand->header, errand->header_len, errand->iov,
                                    errand->iov_count);
     }

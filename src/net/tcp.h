@@ -71,6 +71,7 @@ struct tcp_out {
     const void *header; /* copied when the frame is made */
     uint32_t header_len;
     struct net_iov_cursor payload; /* lent until `sent` */
+    const uint32_t *sums;          /* of the payload, see net_call; NULL: not known */
     uint32_t payload_left;
     uint32_t offset;
     uint32_t total;

@@ -220,6 +220,7 @@ int tcp_reply(struct net_request *base, const void *header, size_t header_len,
                                         .header = header,
                                         .header_len = (uint32_t)header_len,
                                         .payload = net_iov_cursor(payload, payload_count),
+                                        .sums = base->reply_sums,
                                         .payload_left = bytes,
                                         .total = bytes,
                                         .sent = reply_sent};

@@ -239,6 +239,7 @@ static void on_pull(struct tcp_slot *slot)
     slot->out = (struct tcp_out){.type = TCP_DATA,
                                  .call = slot->call_id,
                                  .payload = net_iov_cursor(call->payload, call->payload_count),
+                                 .sums = call->payload_sums,
                                  .payload_left = (uint32_t)bytes,
                                  .total = (uint32_t)bytes};
     list_node_init(&slot->out.node);

@@ -22,6 +22,9 @@
  */
 #define NOW_BYTES_PER_POLL (1u << 20)
 
+_Static_assert(TCP_CHUNK_PLAIN % NET_SUM_BYTES == 0 && TCP_CHUNK_TLS % NET_SUM_BYTES == 0,
+               "the sums of a payload are those of its pieces");
+
 static void send_complete(struct uring_op *op, int32_t result, uint32_t flags);
 
 int tcp_tx_create(struct tcp_conn *conn)
@@ -90,11 +93,14 @@ static unsigned append_out(struct tcp_conn *conn, struct tcp_out *out, uint32_t 
     if (out->type == TCP_CALL)
         frame.deadline_us = deadline_us(conn, out->deadline_ns);
     unsigned count = 0;
+    if (out->sums != NULL)
+        frame.payload_crc = crc32c_join(out->sums + out->offset / NET_SUM_BYTES, NET_SUM_BYTES, piece);
     for (uint32_t left = piece; left > 0; count++) {
         size_t len = 0;
         void *at = net_iov_take(&out->payload, left, &len);
         CHECK(at != NULL && count < NET_IOV_MAX);
-        frame.payload_crc = crc32c(frame.payload_crc, at, len);
+        if (out->sums == NULL)
+            frame.payload_crc = crc32c(frame.payload_crc, at, len);
         tx->iov[1 + count] = (struct iovec){at, len};
         left -= (uint32_t)len;
     }

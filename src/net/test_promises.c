@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/codec.h"
 #include "base/crc32c.h"
 #include "base/macros.h"
 #include "net/test_rig.h"
@@ -102,6 +103,47 @@ PROMISE(a_reply_of_any_length_lands_in_the_callers_memory)
         RIG_ASSERT(rig, len == NET_PAYLOAD_MAX || rig->client_buffer[len] == 0xee);
     }
     free(expected);
+}
+
+PROMISE(payloads_whose_sums_are_told_arrive_as_any_others)
+{
+    static const uint32_t lengths[] = {1, NET_SUM_BYTES, 70000, 262144, 262145, 1000000};
+    uint8_t *expected = malloc(1u << 20);
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        uint32_t len = lengths[i];
+        const struct iovec iov = {rig->client_buffer, len};
+        size_t came = 0;
+        RIG_ASSERT_EQUAL(
+            rig, rig_call_payload(rig, RIG_SUMMED, len, 10000, NULL, 0, &iov, 1, &came), 0);
+        rig_pattern(expected, len, len);
+        RIG_ASSERT_EQUAL(rig, came, len);
+        RIG_ASSERT(rig, memcmp(expected, rig->client_buffer, len) == 0);
+        uint8_t header[8], reply[64];
+        uint32_t *sums = rig_sums(expected, len);
+        struct net_call call = {.header = header,
+                                .header_len = rig_header(header, RIG_SINK, 0),
+                                .payload = &iov,
+                                .payload_count = 1,
+                                .payload_sums = sums,
+                                .deadline_ns = rig_now(rig) + 10000 * RIG_MS,
+                                .reply_header = reply,
+                                .reply_header_len = sizeof reply};
+        RIG_ASSERT_EQUAL(rig, net_call(rig->peer, &call), 0);
+        RIG_ASSERT_EQUAL(rig, load_le32(reply), crc32c(0, expected, len));
+        free(sums);
+    }
+    free(expected);
+}
+
+PROMISE(a_payload_that_is_not_what_its_sums_say_never_arrives)
+{
+    static const uint32_t lengths[] = {1, 262144, 262145, 1000000};
+    for (size_t i = 0; i < ARRAY_LEN(lengths) && rig->backend != RIG_SIM; i++) {
+        const struct iovec iov = {rig->client_buffer, lengths[i]};
+        RIG_ASSERT_EQUAL(
+            rig, rig_call_payload(rig, RIG_MISSUMMED, lengths[i], 10000, NULL, 0, &iov, 1, NULL),
+            SHOAL_E_CONNECTION);
+    }
 }
 
 PROMISE(a_reply_that_does_not_fit_is_too_large_and_the_next_call_works)
@@ -425,6 +467,8 @@ void rig_promises(enum rig_backend which, const char *name, int *failed)
         cmocka_unit_test(the_handler_knows_who_calls),
         cmocka_unit_test(a_payload_of_any_length_is_pulled_whole),
         cmocka_unit_test(a_reply_of_any_length_lands_in_the_callers_memory),
+        cmocka_unit_test(payloads_whose_sums_are_told_arrive_as_any_others),
+        cmocka_unit_test(a_payload_that_is_not_what_its_sums_say_never_arrives),
         cmocka_unit_test(a_reply_that_does_not_fit_is_too_large_and_the_next_call_works),
         cmocka_unit_test(a_refusal_is_what_the_caller_gets),
         cmocka_unit_test(a_call_ends_at_its_deadline_and_the_handler_is_told),

@@ -97,6 +97,14 @@ static void serve_role(struct net_request *request)
     net_reply(request, reply, 1 + strlen(identity->name), NULL, 0);
 }
 
+uint32_t *rig_sums(const uint8_t *at, size_t len)
+{
+    uint32_t *sums = calloc(len / NET_SUM_BYTES + 1, sizeof *sums);
+    for (size_t i = 0; i * NET_SUM_BYTES < len; i++)
+        sums[i] = crc32c(0, at + i * NET_SUM_BYTES, MIN(len - i * NET_SUM_BYTES, NET_SUM_BYTES));
+    return sums;
+}
+
 static void serve(void *arg)
 {
     struct work *work = arg;
@@ -119,12 +127,19 @@ static void serve(void *arg)
     case RIG_SINK:
         serve_sink(rig, request);
         break;
-    case RIG_SOURCE: {
+    case RIG_SOURCE:
+    case RIG_SUMMED:
+    case RIG_MISSUMMED: {
         uint8_t *buffer = malloc(operand + 1);
         rig_pattern(buffer, operand, operand);
+        uint32_t *sums = header[0] == RIG_SOURCE ? NULL : rig_sums(buffer, operand);
+        if (header[0] == RIG_MISSUMMED)
+            sums[(operand - 1) / NET_SUM_BYTES] ^= 1;
+        net_request_sums(request, sums);
         const struct iovec iov[2] = {{buffer, operand / 2},
                                      {buffer + operand / 2, operand - operand / 2}};
         net_reply(request, header, len, iov, 2);
+        free(sums);
         free(buffer);
         break;
     }

@@ -26,6 +26,8 @@ enum rig_op {
     RIG_ECHO,       /* reply with the request's header */
     RIG_SINK,       /* pull the payload, reply with its CRC32C */
     RIG_SOURCE,     /* reply with that many bytes of the pattern */
+    RIG_SUMMED,     /* the same, and tell their sums */
+    RIG_MISSUMMED,  /* the same, with the last of them wrong */
     RIG_SLEEP,      /* reply after that many ms */
     RIG_HANG,       /* reply when cancelled */
     RIG_REFUSE,     /* refuse with minus that */
@@ -72,6 +74,8 @@ int rig_call_payload(struct rig *rig, enum rig_op op, uint32_t operand, uint64_t
                      unsigned room_count, size_t *came);
 uint64_t rig_now(const struct rig *rig);
 void rig_pattern(uint8_t *at, size_t len, uint32_t seed);
+/* As a payload's sender would have them; to be freed. */
+uint32_t *rig_sums(const uint8_t *at, size_t len);
 
 /* Backend of the rig: fills in the two nets; the listener's address is asked for later. */
 void rig_nets_create(struct rig *rig);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
@@ -73,7 +74,8 @@ static int pull_piece(struct request *r, const struct wire_prepare *ask, void *b
     if (error != 0)
         return error;
     units_compute(buffer, len, units);
-    return units_crc(units, len) == ask->shard_crc ? 0 : SHOAL_E_CORRUPT;
+    uint32_t crc = crc32c_join(units, ENGINE_UNIT_BYTES, len);
+    return crc == ask->shard_crc ? 0 : SHOAL_E_CORRUPT;
 }
 
 static int store_piece(struct request *r, const struct wire_prepare *ask, void *buffer,

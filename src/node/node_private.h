@@ -365,6 +365,7 @@ struct member_call {
     size_t header_len;
     const struct iovec *payload;
     unsigned payload_count;
+    const uint32_t *payload_sums; /* see struct net_call */
     struct iovec reply_payload; /* .iov_len is set to what came */
     uint64_t deadline_ns;
     struct decoder in;
@@ -623,8 +624,7 @@ bool node_pause(struct node *node, uint64_t duration_ns);
 /* The code for a layout; made on first use. */
 const struct ec_code *node_code(struct node *node, unsigned k, unsigned m);
 
-/* CRC of a piece from those of its units. */
-uint32_t units_crc(const uint32_t *units, uint32_t len);
+/* CRC of each unit of a piece. */
 void units_compute(const uint8_t *data, uint32_t len, uint32_t *units);
 static inline uint32_t units_count(uint32_t len)
 {

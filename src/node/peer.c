@@ -111,6 +111,7 @@ int node_call(struct node *node, const struct member *to, struct member_call *c)
         .header_len = c->header_len,
         .payload = c->payload,
         .payload_count = c->payload_count,
+        .payload_sums = c->payload_sums,
         .reply_payload = &c->reply_payload,
         .reply_payload_count = c->reply_payload.iov_base != NULL,
         .deadline_ns = c->deadline_ns,

@@ -19,14 +19,6 @@ void units_compute(const uint8_t *data, uint32_t len, uint32_t *units)
         *units++ = crc32c(0, data + at, MIN(len - at, ENGINE_UNIT_BYTES));
 }
 
-uint32_t units_crc(const uint32_t *units, uint32_t len)
-{
-    uint32_t crc = 0;
-    for (uint32_t at = 0; at < len; at += ENGINE_UNIT_BYTES)
-        crc = crc32c_combine(crc, *units++, MIN(len - at, ENGINE_UNIT_BYTES));
-    return crc;
-}
-
 /* ---- what a put may be ---- */
 
 static bool name_is_right(const struct wire_put *ask)
@@ -236,13 +228,13 @@ static int payload_encode(struct node *node, struct payload *p, const struct wir
         encode_coded(node, p, op);
         for (unsigned i = 0; i < layout->holders; i++) {
             struct shard *shard = &op->shards[i];
-            shard->crc = units_crc(shard->units, shard->len);
+            shard->crc = crc32c_join(shard->units, ENGINE_UNIT_BYTES, shard->len);
             if (i < layout->k)
                 crc = crc32c_combine(crc, shard->crc, shard->len);
         }
     } else {
         units_compute(p->buffer, ask->stripe_len, p->units);
-        crc = units_crc(p->units, ask->stripe_len);
+        crc = crc32c_join(p->units, ENGINE_UNIT_BYTES, ask->stripe_len);
         for (unsigned i = 0; i < layout->holders; i++)
             op->shards[i] = (struct shard){p->buffer, ask->stripe_len, crc, p->units};
     }

@@ -16,7 +16,11 @@ struct piece {
     struct blob_desc desc;
     void *buffer; /* DMA memory, or NULL */
     struct iovec payload;
+    bool summed; /* the payload is whole units, of which these are the sums */
+    uint32_t units[ENGINE_PAYLOAD_MAX / ENGINE_UNIT_BYTES];
 };
+
+_Static_assert(ENGINE_UNIT_BYTES == NET_SUM_BYTES, "what the engine has checked need not be again");
 
 static void piece_free(struct node *node, struct piece *piece)
 {
@@ -43,7 +47,7 @@ static int piece_read(struct target *t, const struct engine_entry *entry, uint32
     int error = len == 0 ? engine_describe(t->engine, &entry->id, &entry->version, piece->buffer,
                                            &piece->desc)
                          : engine_read(t->engine, &entry->id, &entry->version, offset, len,
-                                       piece->buffer, &data, &piece->desc);
+                                       piece->buffer, &data, &piece->desc, piece->units);
     if (error == SHOAL_E_CORRUPT || error == SHOAL_E_HOLLOW) {
         counter_add(node->damaged_found, error == SHOAL_E_CORRUPT);
         if (!entry->prepared)
@@ -55,6 +59,8 @@ static int piece_read(struct target *t, const struct engine_entry *entry, uint32
         return error;
     }
     piece->payload = (struct iovec){(void *)(uintptr_t)data, len};
+    piece->summed = offset % ENGINE_UNIT_BYTES == 0 &&
+                    (len % ENGINE_UNIT_BYTES == 0 || offset + len == entry->shard_len);
     return 0;
 }
 
@@ -120,7 +126,8 @@ void serve_get(struct request *r)
     struct target *t = r->target;
     struct engine_entry entry = {0};
     struct pool_view pool;
-    struct piece piece = {0};
+    struct piece piece;
+    piece.buffer = NULL;
     bool alone = false;
     int error = reader_check(r, &ask.id, &alone);
     if (error == 0)
@@ -148,6 +155,7 @@ void serve_get(struct request *r)
     }
     engine_touch(t->engine, &ask.id);
     struct wire_get_reply reply = {.desc = piece.desc};
+    net_request_sums(r->net, piece.summed ? piece.units : NULL);
     REPLY(r, get, &reply, &piece.payload, piece.payload.iov_len > 0);
     piece_free(r->node, &piece);
 }
@@ -156,7 +164,8 @@ void serve_fetch(struct request *r)
 {
     REQUEST(r, fetch, ask);
     struct engine_entry entry;
-    struct piece piece = {0};
+    struct piece piece;
+    piece.buffer = NULL;
     int error = request_epoch_check(r);
     if (error == 0)
         error = find_version(r->target, &ask.id, &ask.version, &entry);
@@ -167,6 +176,7 @@ void serve_fetch(struct request *r)
         return;
     }
     struct wire_fetch_reply reply = {.desc = piece.desc};
+    net_request_sums(r->net, piece.summed ? piece.units : NULL);
     REPLY(r, fetch, &reply, &piece.payload, piece.payload.iov_len > 0);
     piece_free(r->node, &piece);
 }

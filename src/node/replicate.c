@@ -60,6 +60,7 @@ static void send_prepare(void *arg)
         .header_len = wire_prepare_encode(header, sizeof header, &head, &ask),
         .payload = &payload,
         .payload_count = ask.desc.shard_len > 0,
+        .payload_sums = shard->units,
         .deadline_ns = MIN(deadline, op->deadline_ns),
     };
     round->results[send.position] = head.epoch == round->set.epoch ? node_call(node, to, &call)

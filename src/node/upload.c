@@ -49,7 +49,7 @@ static int record_read(struct target *t, const struct blob_id *head, struct uplo
     const uint8_t *data;
     if (buffer == NULL)
         return SHOAL_E_BUSY;
-    int error = engine_read(t->engine, &id, &out->entry.version, 0, len, buffer, &data, NULL);
+    int error = engine_read(t->engine, &id, &out->entry.version, 0, len, buffer, &data, NULL, NULL);
     for (uint32_t at = 0; error == 0 && at + 8 <= len; at += 8)
         out->numbers[out->count++] = load_le64(data + at);
     dma_put(node->config.arena, buffer);

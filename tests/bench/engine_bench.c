@@ -184,7 +184,7 @@ static void one_read(struct crowd *crowd, void *buffer)
     crowd->next++;
     struct blob_desc desc = desc_of(prng_below(&host.prng, crowd->blobs), crowd->len);
     const uint8_t *data;
-    int rc = engine_read(host.engine, &desc.id, &desc.version, 0, crowd->len, buffer, &data, NULL);
+    int rc = engine_read(host.engine, &desc.id, &desc.version, 0, crowd->len, buffer, &data, NULL, NULL);
     if (rc != 0)
         say_and_exit("read", rc);
 }

@@ -163,7 +163,7 @@ int fixture_read(struct fixture *fixture, struct engine *engine, unsigned object
     uint8_t *expected = dma_get(fixture->arena, FIXTURE_BUFFER_BYTES);
     int error = SHOAL_E_BUSY;
     if (buffer != NULL && expected != NULL)
-        error = engine_read(engine, &id, &version, offset, len, buffer, &data, NULL);
+        error = engine_read(engine, &id, &version, offset, len, buffer, &data, NULL, NULL);
     if (error == 0) {
         fixture_fill(expected, piece->len, object, piece->version);
         *invented = memcmp(data, expected + offset, len) != 0;

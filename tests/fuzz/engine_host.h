@@ -90,7 +90,7 @@ static inline void host_look_around(struct engine *engine)
                 struct blob_desc desc;
                 uint32_t len = MIN(entries[i].shard_len, 65536u);
                 int rc = engine_read(engine, &entries[i].id, &entries[i].version, 0, len, buffer,
-                                     &data, &desc);
+                                     &data, &desc, NULL);
                 CHECK(rc != 0 || len == 0); /* no extent was ever written */
                 (void)engine_evict_pick(engine, entries[i].id.pool, &found);
                 if (entries[i].prepared)
