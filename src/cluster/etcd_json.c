@@ -106,6 +106,15 @@ static char *render(json_t *json)
     return text;
 }
 
+/* Adds one, or gives the list up: what lacks a compare would be done without it. */
+static json_t *list_with(json_t *list, json_t *item)
+{
+    if (json_array_append_new(list, item) == 0)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
 static json_t *compares_json(const struct etcd_txn *txn)
 {
     static const char *const targets[] = {
@@ -115,9 +124,9 @@ static json_t *compares_json(const struct etcd_txn *txn)
     json_t *list = json_array();
     for (unsigned i = 0; i < txn->compares_count; i++) {
         const struct etcd_compare *compare = &txn->compares[i];
-        json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:o}", "key", json_key(compare->key),
-                                              "target", targets[compare->field], "result", "EQUAL",
-                                              fields[compare->field], json_i64(compare->value)));
+        list = list_with(list, json_pack("{s:o, s:s, s:s, s:o}", "key", json_key(compare->key),
+                                         "target", targets[compare->field], "result", "EQUAL",
+                                         fields[compare->field], json_i64(compare->value)));
     }
     return list;
 }
@@ -126,9 +135,9 @@ static json_t *reads_json(const struct etcd_txn *txn)
 {
     json_t *list = json_array();
     for (unsigned i = 0; i < txn->reads_count; i++)
-        json_array_append_new(list, json_pack("{s:{s:o, s:b}}", "request_range", "key",
-                                              json_key(txn->reads[i].key), "keys_only",
-                                              (int)txn->reads[i].stamps_only));
+        list = list_with(list, json_pack("{s:{s:o, s:b}}", "request_range", "key",
+                                         json_key(txn->reads[i].key), "keys_only",
+                                         (int)txn->reads[i].stamps_only));
     return list;
 }
 
