@@ -8,7 +8,10 @@
 
 #include <cmocka.h>
 
+#include <jansson.h>
+
 #include "base/macros.h"
+#include "base/test_memory.h"
 #include "cluster/etcd.h"
 #include "shoal/error.h"
 
@@ -188,6 +191,77 @@ static void a_leader_is_read_back_and_nonsense_is_not(void **state)
         assert_int_equal(etcd_leader_parse(bad[i], strlen(bad[i]), &back), SHOAL_E_INVALID);
 }
 
+static char *request(unsigned which)
+{
+    static const struct etcd_leader leader = {"n1", "n1:7"};
+    switch (which) {
+    case 0:
+        return etcd_txn_json(&reading);
+    case 1:
+        return etcd_txn_json(&writing);
+    case 2:
+        return etcd_watch_json("p/leader", 41);
+    default:
+        return etcd_leader_json(&leader);
+    }
+}
+
+static json_t *load(const char *text)
+{
+    json_error_t where;
+    return text == NULL ? NULL : json_loads(text, 0, &where);
+}
+
+/*
+ * All of it, or nothing that etcd understands. Above all, no transaction that lacks one of its
+ * compares: it would be done regardless.
+ */
+static void a_request_without_memory_is_none(void **state)
+{
+    (void)state;
+    json_set_alloc_funcs(malloc, free);
+    for (unsigned which = 0; which < 4; which++) {
+        char *text = request(which);
+        json_t *whole = load(text);
+        uint64_t nth = 0;
+        free(text);
+        assert_non_null(whole);
+        for (bool fired = true; fired;) {
+            memory_fail_after(++nth);
+            text = request(which);
+            fired = memory_fail_fired();
+            json_t *said = load(text);
+            assert_true(said == NULL ? fired : json_equal(said, whole));
+            json_decref(said);
+            free(text);
+        }
+        assert_true(nth > 10);
+        json_decref(whole);
+    }
+}
+
+static void an_answer_without_memory_is_refused(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{" HEADER ",\"succeeded\":true,\"responses\":[" KV("\"value\":\"aGVsbG8=\",") "," NONE "]}";
+    json_set_alloc_funcs(malloc, free);
+    uint64_t nth = 0;
+    for (bool fired = true; fired;) {
+        struct etcd_answer answer;
+        memory_fail_after(++nth);
+        int error = parse(text, &reading, &answer);
+        fired = memory_fail_fired();
+        assert_true(error == 0 || fired);
+        if (error == 0)
+            assert_string_equal(answer.values[0].bytes, "hello");
+        else
+            assert_null(answer.values[0].bytes);
+        etcd_answer_free(&answer);
+    }
+    assert_true(nth > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +273,8 @@ int main(void)
         cmocka_unit_test(a_watch_tells_changes_from_its_own_beginning),
         cmocka_unit_test(errors_say_what_etcd_said),
         cmocka_unit_test(a_leader_is_read_back_and_nonsense_is_not),
+        cmocka_unit_test(a_request_without_memory_is_none),
+        cmocka_unit_test(an_answer_without_memory_is_refused),
     };
     return cmocka_run_group_tests_name("etcd_json", tests, NULL, NULL);
 }
