@@ -65,20 +65,32 @@ static void name_domains(struct sorted *sorted, size_t count)
     }
 }
 
+/* Lists mostly come in order. */
+static void sort_by(struct sorted *sorted, size_t count,
+                    int (*compare)(const void *left, const void *right))
+{
+    for (size_t i = 1; i < count; i++) {
+        if (compare(&sorted[i - 1], &sorted[i]) > 0) {
+            qsort(sorted, count, sizeof(*sorted), compare);
+            return;
+        }
+    }
+}
+
 static int sort_targets(struct sorted *sorted, size_t count)
 {
-    qsort(sorted, count, sizeof(*sorted), compare_by_id);
+    sort_by(sorted, count, compare_by_id);
     for (size_t i = 1; i < count; i++) {
         if (sorted[i].id == sorted[i - 1].id)
             return SHOAL_E_INVALID;
     }
-    qsort(sorted, count, sizeof(*sorted), compare_by_node);
+    sort_by(sorted, count, compare_by_node);
     for (size_t i = 1; i < count; i++) {
         if (sorted[i].node == sorted[i - 1].node && sorted[i].label != sorted[i - 1].label)
             return SHOAL_E_INVALID;
     }
     name_domains(sorted, count);
-    qsort(sorted, count, sizeof(*sorted), compare_by_domain);
+    sort_by(sorted, count, compare_by_domain);
     return 0;
 }
 

@@ -6,8 +6,6 @@
  *
  * route-latency: each lookup waits for the result of the one before, among few objects, so that
  * what is measured is the hash and not how far away the table is.
- *
- * table-1000: the table of 1,000 nodes with 32 targets each, worked out from nothing.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +13,7 @@
 
 #include "base/blob.h"
 #include "bench.h"
-#include "place/place.h"
+#include "place/measure.h"
 
 enum {
     LOOKUPS = 1 << 17,
@@ -23,31 +21,10 @@ enum {
     HOT = 1 << 8,  /* objects, and so rows, that stay in the nearest cache */
 };
 
-struct cluster {
-    struct place_target *targets;
-    size_t count;
-};
-
 struct route {
     struct place_table table;
     struct blob_id ids[IDS];
 };
-
-static struct cluster cluster_new(uint32_t nodes, uint32_t targets_per_node)
-{
-    struct cluster c = {.count = (size_t)nodes * targets_per_node};
-
-    c.targets = calloc(c.count, sizeof(*c.targets));
-    for (uint32_t i = 0; c.targets != NULL && i < c.count; i++) {
-        c.targets[i] = (struct place_target){
-            .id = i,
-            .weight = 30720,
-            .node = i / targets_per_node,
-            .placeable = true,
-        };
-    }
-    return c;
-}
 
 static double run_lookups(void *context)
 {
@@ -85,9 +62,9 @@ static int bench_lookup(void *memory, size_t bytes)
         double goal;
     } figures[] = {{"route-lookup", run_lookups, 15}, {"route-latency", run_chain, 0}};
     static struct route r;
-    struct cluster c = cluster_new(96, 4);
+    struct cluster c = cluster_new(96, 4, 0);
 
-    if (c.targets == NULL || place_table_build(&r.table, memory, bytes, c.targets, c.count,
+    if (place_table_build(&r.table, memory, bytes, c.targets, c.count,
                                                PLACE_BITS_DEFAULT, 1u << PLACE_WIDTH_MAX) != 0)
         return 1;
     for (uint32_t i = 0; i < IDS * BLOB_KEY_BYTES; i++)
@@ -104,43 +81,7 @@ static int bench_lookup(void *memory, size_t bytes)
             .goal = figures[i].goal,
         });
     }
-    free(c.targets);
-    return 0;
-}
-
-struct building {
-    struct cluster cluster;
-    void *memory;
-    size_t bytes;
-};
-
-static double run_build(void *context)
-{
-    const struct building *b = context;
-    struct place_table table;
-    const uint64_t start = bench_cpu_ns();
-
-    if (place_table_build(&table, b->memory, b->bytes, b->cluster.targets, b->cluster.count,
-                          PLACE_BITS_DEFAULT, 1u << 6) != 0)
-        exit(1);
-    return (double)(bench_cpu_ns() - start) / 1e9;
-}
-
-static int bench_table(void *memory, size_t bytes)
-{
-    struct building b = {cluster_new(1000, 32), memory, bytes};
-
-    if (b.cluster.targets == NULL)
-        return 1;
-    const struct bench_pairs p = bench_pairs(&(struct bench_side){run_build, &b}, NULL, 3);
-    bench_print(&(struct bench_figure){
-        .name = "table-1000",
-        .unit = "s",
-        .value = p.ours,
-        .noise = p.noise,
-        .goal = 1,
-    });
-    free(b.cluster.targets);
+    cluster_free(&c);
     return 0;
 }
 
@@ -151,8 +92,8 @@ int main(int argc, char **argv)
 
     if (memory != NULL)
         madvise(memory, bytes, MADV_HUGEPAGE); /* as a node would; it does without, too */
-    bench_start(argc, argv, "Look up routes, and work out the table of a large cluster.");
-    if (memory == NULL || bench_lookup(memory, bytes) != 0 || bench_table(memory, bytes) != 0) {
+    bench_start(argc, argv, "Look up routes.");
+    if (memory == NULL || bench_lookup(memory, bytes) != 0) {
         fprintf(stderr, "route_bench: out of memory\n");
         return 1;
     }
