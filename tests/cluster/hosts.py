@@ -238,6 +238,22 @@ def certificates_are_made_by_hand(hosts):
     hosts.refused("no tls.renewal", "cert", "renew", "--config", os.path.join(made, "client.yaml"))
 
 
+def units_run_commands_that_are_there(hosts):
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy", "systemd")
+    commands = []
+    for unit in os.listdir(folder):
+        with open(os.path.join(folder, unit)) as file:
+            commands += re.findall(r"(?m)^ExecStart(?:Pre)?=/usr/bin/(.*)$", file.read())
+    assert len(commands) >= 5, commands
+    for command in commands:
+        program, *words = command.split()
+        verbs = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
+        verbs = verbs[:1] if verbs[:1] == ["cert"] else verbs # its verbs share their options
+        help_text = hosts.run(*verbs, "--help", program={"shoal": SHOAL, "shoald": SHOALD}[program])
+        for option in re.findall(r"--[a-z-]+", command):
+            assert option in help_text.stdout, f"{command}: no option {option}"
+
+
 def a_dead_node_is_missed(hosts):
     hosts.children["host-3"].kill()
     hosts.children["host-3"].wait()
@@ -258,6 +274,7 @@ def main():
         configurations_are_checked(hosts)
         certificates_are_renewed_while_serving(hosts)
         certificates_are_made_by_hand(hosts)
+        units_run_commands_that_are_there(hosts)
         a_dead_node_is_missed(hosts)
 
 
