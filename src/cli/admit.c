@@ -95,7 +95,7 @@ static json_t *join(struct admit *admit, const json_t *wish, const struct net_id
     }
     json_object_set_new(added, "certificate", json_string(certificate));
     json_object_set_new(added, "cluster", json_string(who->cluster));
-    json_object_set_new(added, "authority", json_string(admit->file.authority));
+    json_object_set_new(added, "authority_address", json_string(admit->file.authority));
     json_object_set_new(added, "data_plane", json_string(admit->file.data_plane));
     json_object_set_new(added, "renewal", json_string(admit->file.renewal));
     free(certificate);

@@ -196,7 +196,7 @@ static bool write_config(const struct joining *joining, const json_t *answer)
         config.data = strdup(join->data);
         config.replication = strdup(join->replication);
         config.management = strdup(join->management);
-        config.authority = copy_of(answer, "authority");
+        config.authority = copy_of(answer, "authority_address");
         config.data_plane = copy_of(answer, "data_plane");
         config.ca = strdup(in(joining, "ca.crt"));
         config.certificate = strdup(in(joining, "node.crt"));
