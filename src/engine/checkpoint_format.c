@@ -146,7 +146,7 @@ void checkpoint_entry_encode(uint8_t *at, enum checkpoint_space space,
               (uint8_t)((entry->hollow ? FLAG_HOLLOW : 0) | (entry->shared ? FLAG_SHARED : 0)));
     encode_u8(&out, entry->class_id);
     encode_u8(&out, entry->slab_log);
-    encode_u8(&out, 0);
+    encode_u8(&out, entry->position);
     encode_u16(&out, space == CHECKPOINT_COMMITTED ? entry->tick : entry->depends);
     encode_u32(&out, entry->shard_len);
     encode_u64(&out, entry->block);
@@ -173,7 +173,7 @@ int checkpoint_entry_decode(const uint8_t *at, enum checkpoint_space space,
     entry->shared = flags & FLAG_SHARED;
     entry->class_id = decode_u8(&in);
     entry->slab_log = decode_u8(&in);
-    decode_skip(&in, 1);
+    entry->position = decode_u8(&in);
     uint16_t tick_or_depends = decode_u16(&in);
     entry->tick = space == CHECKPOINT_COMMITTED ? tick_or_depends : 0;
     entry->depends = space == CHECKPOINT_PREPARED ? tick_or_depends : 0;
@@ -186,6 +186,6 @@ int checkpoint_entry_decode(const uint8_t *at, enum checkpoint_space space,
     }
     bool sane = entry->kind >= BLOB_HEAD && entry->kind <= BLOB_UPLOAD &&
                 entry->form >= BLOB_BYTES && entry->form <= BLOB_TOMBSTONE &&
-                !blob_version_is_none(&entry->version);
+                entry->position < BLOB_SET_MAX && !blob_version_is_none(&entry->version);
     return decoder_ok(&in) && sane ? 0 : SHOAL_E_CORRUPT;
 }

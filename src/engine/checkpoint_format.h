@@ -56,7 +56,7 @@ struct checkpoint_chunk {
 struct checkpoint_entry {
     struct blob_id id;
     struct blob_version version;
-    uint8_t kind, form;
+    uint8_t kind, form, position;
     bool hollow, shared;
     uint8_t class_id, slab_log;
     uint32_t shard_len;

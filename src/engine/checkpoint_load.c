@@ -56,6 +56,7 @@ static int load_entry(struct loader *loader, const struct checkpoint_entry *entr
         .version = entry->version,
         .kind = entry->kind,
         .form = entry->form,
+        .position = entry->position,
         .depends = entry->depends,
         .hollow = entry->hollow,
         .shared = entry->shared,

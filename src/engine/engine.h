@@ -151,6 +151,7 @@ struct engine_entry {
     struct blob_version version;
     enum blob_kind kind;
     enum blob_form form;
+    uint8_t position; /* in its set: which of the pieces this is */
     bool prepared; /* else committed */
     bool hollow;   /* known, but its bytes are damaged here */
     uint32_t shard_len;

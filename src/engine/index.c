@@ -352,6 +352,7 @@ static int slot_fill(struct index *index, struct index_slot *slot, const struct 
         .shard_len = item->shard_len & 0x1ffffff,
         .kind = item->kind & 3u,
         .form = item->form & 3u,
+        .position = item->position & 15u,
         .hollow = item->hollow,
         .shared = item->shared,
         .pool = pool & (INTERN_POOLS - 1),

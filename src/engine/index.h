@@ -30,6 +30,7 @@ struct index_item {
     struct blob_version version;
     enum blob_kind kind;
     enum blob_form form;
+    uint8_t position;
     bool hollow, shared;
     uint32_t shard_len;
     uint64_t block;   /* 0: no extent */
@@ -47,14 +48,14 @@ struct __attribute__((packed)) index_slot {
     uint64_t block : 40;
     uint64_t pair : 20;
     uint64_t slab_log : 4;
-    uint32_t shard_len : 25;
-    uint32_t kind : 2;
-    uint32_t form : 2;
-    uint32_t hollow : 1;
-    uint32_t shared : 1;
-    uint32_t : 1;
-    uint16_t pool : 12;
-    uint16_t stretch : 4;
+    uint64_t shard_len : 25;
+    uint64_t kind : 2;
+    uint64_t form : 2;
+    uint64_t hollow : 1;
+    uint64_t shared : 1;
+    uint64_t position : 4;
+    uint64_t pool : 9;
+    uint64_t stretch : 4;
 };
 
 struct index_table;

@@ -89,6 +89,7 @@ static inline void slot_read(const struct index *index, const struct index_table
         .version = index_slot_version(index, slot),
         .kind = slot->kind,
         .form = slot->form,
+        .position = slot->position,
         .hollow = slot->hollow,
         .shared = slot->shared,
         .shard_len = slot->shard_len,

@@ -13,7 +13,7 @@
 #include "base/macros.h"
 #include "base/table.h"
 
-#define INTERN_POOLS 4096u
+#define INTERN_POOLS 512u
 #define INTERN_NONE UINT32_MAX
 
 struct intern_pair {

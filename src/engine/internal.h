@@ -128,6 +128,7 @@ struct state_piece {
     struct blob_version version;
     enum blob_kind kind;
     enum blob_form form;
+    uint8_t position;
     uint16_t depends;
     bool hollow, shared;
     uint32_t shard_len;

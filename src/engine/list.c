@@ -12,6 +12,7 @@ static void committed_entry(const struct index_item *item, struct engine_entry *
         .version = item->version,
         .kind = item->kind,
         .form = item->form,
+        .position = item->position,
         .hollow = item->hollow,
         .shard_len = item->shard_len,
     };
@@ -24,6 +25,7 @@ static void prepared_entry(const struct prepared *prepared, struct engine_entry 
         .version = prepared->version,
         .kind = prepared->kind,
         .form = prepared->form,
+        .position = prepared->position,
         .prepared = true,
         .hollow = prepared->hollow,
         .shard_len = prepared->shard_len,
@@ -50,6 +52,7 @@ int engine_find(struct engine *engine, const struct blob_id *id, struct engine_e
             .version = index_slot_version(&engine->index, slot),
             .kind = slot->kind,
             .form = slot->form,
+            .position = slot->position,
             .hollow = slot->hollow,
             .shard_len = slot->shard_len,
         };

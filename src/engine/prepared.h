@@ -21,6 +21,7 @@ struct prepared {
     struct blob_version version;
     enum blob_kind kind;
     enum blob_form form;
+    uint8_t position;
     uint16_t depends;
     bool hollow, shared;
     bool writing; /* not durable yet: nobody may see it */

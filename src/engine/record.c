@@ -11,6 +11,7 @@
 
 #define MAGIC 0x4c4a4853u /* "SHJL" */
 #define FLAG_SHARED 1u
+#define POSITION_SHIFT 4u /* in the same byte */
 
 static bool has_piece(enum record_type type)
 {
@@ -37,7 +38,8 @@ size_t record_encode(uint8_t *bytes, const struct record *record)
     if (has_piece(record->type)) {
         encode_u8(&out, record->kind);
         encode_u8(&out, record->form);
-        encode_u8(&out, record->shared ? FLAG_SHARED : 0);
+        encode_u8(&out, (uint8_t)((record->shared ? FLAG_SHARED : 0) |
+                                  record->position << POSITION_SHIFT));
         encode_u8(&out, record->place.class_id);
         encode_u8(&out, record->place.slab_log);
         encode_u16(&out, record->depends);
@@ -77,7 +79,9 @@ void record_decode(struct decoder *outer, struct record *record)
     if (has_piece(record->type)) {
         record->kind = decode_u8(&in);
         record->form = decode_u8(&in);
-        record->shared = decode_u8(&in) & FLAG_SHARED;
+        uint8_t flags = decode_u8(&in);
+        record->shared = flags & FLAG_SHARED;
+        record->position = flags >> POSITION_SHIFT;
         record->place.class_id = decode_u8(&in);
         record->place.slab_log = decode_u8(&in);
         record->depends = decode_u16(&in);
@@ -89,6 +93,7 @@ void record_decode(struct decoder *outer, struct record *record)
         record->request.lo = decode_u64(&in);
         sane = sane && record->kind >= BLOB_HEAD && record->kind <= BLOB_UPLOAD &&
                record->form >= BLOB_BYTES && record->form <= BLOB_TOMBSTONE &&
+               record->position < BLOB_SET_MAX &&
                record->shard_len <= ENGINE_PAYLOAD_MAX;
     }
     if (!decoder_done(&in) || !sane)

@@ -48,7 +48,7 @@ struct record {
     struct blob_version version;
     uint32_t partition; /* of DROP_PARTITION */
     /* The rest of PREPARE and REPAIR. */
-    uint8_t kind, form;
+    uint8_t kind, form, position;
     bool shared;
     uint16_t depends;
     uint32_t shard_len;

@@ -66,6 +66,7 @@ struct state_piece state_piece_of_record(const struct record *record)
         .version = record->version,
         .kind = record->kind,
         .form = record->form,
+        .position = record->position,
         .depends = record->depends,
         .shared = record->shared,
         .shard_len = record->shard_len,
@@ -83,6 +84,7 @@ void state_piece_of(const struct engine *engine, const struct index_item *item,
         .version = item->version,
         .kind = item->kind,
         .form = item->form,
+        .position = item->position,
         .hollow = item->hollow,
         .shared = item->shared,
         .shard_len = item->shard_len,
@@ -105,6 +107,7 @@ static void prepared_fill(struct prepared *prepared, const struct state_piece *p
     prepared->version = piece->version;
     prepared->kind = piece->kind;
     prepared->form = piece->form;
+    prepared->position = piece->position;
     prepared->depends = piece->depends;
     prepared->hollow = piece->hollow;
     prepared->shared = piece->shared;
@@ -149,6 +152,7 @@ int state_place(struct engine *engine, const struct state_piece *piece, uint16_t
         .version = piece->version,
         .kind = piece->kind,
         .form = piece->form,
+        .position = piece->position,
         .hollow = piece->hollow,
         .shared = piece->shared,
         .shard_len = piece->shard_len,
@@ -187,6 +191,7 @@ int state_commit(struct engine *engine, const struct blob_id *id,
         .version = *version,
         .kind = prepared->kind,
         .form = prepared->form,
+        .position = prepared->position,
         .hollow = prepared->hollow,
         .shared = prepared->shared,
         .shard_len = prepared->shard_len,

@@ -101,6 +101,7 @@ static int collect(void *ctx, const struct extent_header *header)
         .version = desc->version,
         .kind = desc->kind,
         .form = desc->form,
+        .position = desc->position,
         .depends = desc->depends,
         .shared = header->shared,
         .shard_len = desc->shard_len,

@@ -242,6 +242,7 @@ static void write_record(struct write *write)
         .version = desc->version,
         .kind = (uint8_t)desc->kind,
         .form = (uint8_t)desc->form,
+        .position = desc->position,
         .shared = write->shape.shared && desc->form == BLOB_BYTES,
         .depends = desc->depends,
         .shard_len = desc->shard_len,
