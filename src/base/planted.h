@@ -26,7 +26,9 @@
     X(older_beside_prepared, "R20: a member answers from the older of two versions")               \
     X(collected_upload, "R34: stripes of an upload that is going on are collected")                \
     X(unforgotten_request, "R8: a version that was taken back answers the retry of its request")   \
-    X(trusted_window, "R8: a new primary takes its window for all that was executed")
+    X(trusted_window, "R8: a new primary takes its window for all that was executed")              \
+    X(lost_range, "R38: a target takes over rows that it has not learned")                         \
+    X(kept_position, "R40: the piece of a position that a target had before counts as another's")
 
 enum planted {
     PLANTED_none,

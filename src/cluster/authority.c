@@ -100,6 +100,20 @@ static void push_all(struct authority *a)
     }
 }
 
+/* R39: what nodes have left, as of the newest map. Return: how many changes. */
+static unsigned apply_left(struct authority *a, struct cluster_map *next)
+{
+    unsigned applied = 0;
+    if (!a->someone_left || next == NULL)
+        return 0;
+    a->someone_left = false;
+    for (uint32_t i = 0; i < a->map->nodes_count; i++)
+        if (a->seen_epoch[i] == a->map->epoch)
+            applied += map_change_node_left(next, a->map->nodes[i].name, a->seen_incarnation[i],
+                                            a->seen_epoch[i]) == 0;
+    return applied;
+}
+
 /* Applies what is queued to one copy; each change is told what came of it. */
 static void run_batch(struct authority *a)
 {
@@ -108,12 +122,16 @@ static void run_batch(struct authority *a)
     list_splice_back(&batch, &a->changes);
     a->changes_count = 0;
     struct cluster_map *next = cluster_map_copy(a->map);
-    unsigned applied = 0;
     int error = a->outdated ? SHOAL_E_STALE_EPOCH : next == NULL ? SHOAL_E_NO_MEMORY : 0;
+    unsigned applied = error == 0 ? apply_left(a, next) : 0;
+    if (applied > 0)
+        a->moved_ns = reactor_now_ns(a->config.reactor);
     list_for_each(&batch, struct change, node, change) {
         change->result = error != 0 ? error : change->apply(next, change->arg);
         if (change->result == 0)
             applied++;
+        if (change->result == 0 && change->patient)
+            a->moved_ns = reactor_now_ns(a->config.reactor);
     }
     if (applied > 0) {
         error = map_change_publish(next);
@@ -136,24 +154,45 @@ static void run_batch(struct authority *a)
     }
 }
 
-static bool has_urgent(const struct authority *a)
+static bool is_urgent(const struct change *change)
+{
+    return change->urgent;
+}
+
+static bool is_impatient(const struct change *change)
+{
+    return !change->patient;
+}
+
+static bool has_change(const struct authority *a, bool (*is)(const struct change *change))
 {
     list_for_each(&a->changes, struct change, node, change)
-        if (change->urgent)
+        if (is(change))
             return true;
     return false;
+}
+
+/* Return: false when the work is not to be waited for any longer. */
+static bool wait_for_company(struct authority *a, uint64_t began)
+{
+    uint64_t until = began + a->config.gather_ns;
+    if (a->stopping || has_change(a, is_urgent))
+        return false;
+    if (!has_change(a, is_impatient) && until < a->moved_ns + a->config.move_ns)
+        until = a->moved_ns + a->config.move_ns;
+    return fiber_queue_wait_until(&a->work, until);
 }
 
 static void publisher(void *arg)
 {
     struct authority *a = arg;
     while (!a->stopping) {
-        if (list_empty(&a->changes)) {
+        if (list_empty(&a->changes) && !a->someone_left) {
             fiber_queue_wait(&a->work);
             continue;
         }
-        uint64_t until = reactor_now_ns(a->config.reactor) + a->config.gather_ns;
-        while (!a->stopping && !has_urgent(a) && fiber_queue_wait_until(&a->work, until))
+        uint64_t began = reactor_now_ns(a->config.reactor);
+        while (wait_for_company(a, began))
             ;
         run_batch(a);
     }
@@ -162,7 +201,7 @@ static void publisher(void *arg)
 }
 
 int authority_apply(struct authority *a, int (*apply)(struct cluster_map *map, void *arg),
-                    void *arg, bool urgent)
+                    void *arg, enum apply_when when)
 {
     if (a->stopping)
         return SHOAL_E_SHUTDOWN;
@@ -171,17 +210,36 @@ int authority_apply(struct authority *a, int (*apply)(struct cluster_map *map, v
     if (a->changes_count == AUTHORITY_CHANGES_MAX)
         return SHOAL_E_BUSY;
     a->changes_count++;
-    struct change change = {.apply = apply, .arg = arg, .urgent = urgent};
+    struct change change = {.apply = apply,
+                            .arg = arg,
+                            .urgent = when == APPLY_AT_ONCE,
+                            .patient = when == APPLY_WITH_MOVES};
     list_push_back(&a->changes, &change.node);
     fiber_queue_wake_one(&a->work);
     completion_wait(&change.done);
     return change.result;
 }
 
+void authority_saw(struct authority *a, uint32_t node, uint32_t incarnation, uint64_t epoch)
+{
+    a->seen_epoch[node] = epoch;
+    a->seen_incarnation[node] = incarnation;
+    if (epoch != a->map->epoch || a->map->moves == NULL || a->map->moves->leaving == 0)
+        return;
+    for (uint32_t i = 0; i < a->map->holds_count; i++) {
+        uint32_t target = (a->map->holds[i].key & 1) != 0 ? a->map->holds[i].target : PLACE_NONE;
+        if (target != PLACE_NONE && a->map->targets[target].node == node) {
+            a->someone_left = true;
+            fiber_queue_wake_one(&a->work);
+            return;
+        }
+    }
+}
+
 int authority_change(struct authority *a, int (*change)(struct cluster_map *map, void *arg),
                      void *arg)
 {
-    return authority_apply(a, change, arg, true);
+    return authority_apply(a, change, arg, APPLY_AT_ONCE);
 }
 
 static int apply_died(struct cluster_map *map, void *arg)
@@ -195,7 +253,7 @@ int authority_node_died(struct authority *a, const char *node)
     if (strlen(node) >= sizeof name)
         return SHOAL_E_NOT_FOUND;
     memcpy(name, node, strlen(node) + 1);
-    return authority_apply(a, apply_died, name, false);
+    return authority_apply(a, apply_died, name, APPLY_GATHERED);
 }
 
 void authority_outdated(struct authority *a, uint64_t epoch)
@@ -216,12 +274,16 @@ int authority_create(const struct authority_config *config, struct authority **o
     a->config = *config;
     if (a->config.gather_ns == 0)
         a->config.gather_ns = 300000000;
+    if (a->config.move_ns == 0)
+        a->config.move_ns = 1000000000;
+    if (a->config.out_ns == 0)
+        a->config.out_ns = 600ull * 1000000000;
     a->map = config->map;
     list_init(&a->changes);
     fiber_queue_init(&a->work);
     fiber_queue_init(&a->end);
     fiber_group_init(&a->running);
-    int error = a->map->table != NULL ? 0 : cluster_map_place(a->map);
+    int error = a->map->table != NULL ? 0 : cluster_map_place(a->map, NULL);
     if (error == 0)
         error = fiber_pool_create(config->reactor, "authority", AUTHORITY_FIBERS, 0, &a->fibers);
     if (error != 0) {
@@ -234,6 +296,8 @@ int authority_create(const struct authority_config *config, struct authority **o
         fiber_group_add(&a->running);
         CHECK(fiber_spawn(a->fibers, authority_silence, a) == 0);
     }
+    fiber_group_add(&a->running);
+    CHECK(fiber_spawn(a->fibers, authority_outs, a) == 0);
     *out = a;
     return 0;
 }
@@ -274,5 +338,6 @@ void authority_destroy(struct authority *a)
     CHECK(a->stopping);
     fiber_pool_destroy(a->fibers);
     cluster_map_free(a->map);
+    free(a->down_since);
     free(a);
 }

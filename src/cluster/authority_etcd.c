@@ -148,6 +148,11 @@ static int door_heartbeat(void *ctx, const struct wire_heartbeat *ask,
     DOOR_CALL(heartbeat, ask, reply);
 }
 
+static int door_moved(void *ctx, const struct wire_moved *ask, struct wire_moved_reply *reply)
+{
+    DOOR_CALL(moved, ask, reply);
+}
+
 static int door_fetch(void *ctx, uint64_t have_epoch, void *buffer, size_t size, size_t *len)
 {
     DOOR_CALL(fetch, have_epoch, buffer, size, len);
@@ -157,6 +162,7 @@ static const struct authority_ops door_ops = {
     .enroll = door_enroll,
     .caught_up = door_caught_up,
     .heartbeat = door_heartbeat,
+    .moved = door_moved,
     .fetch = door_fetch,
 };
 

@@ -74,7 +74,7 @@ static int apply_addition(struct cluster_map *map, void *arg)
 {
     struct addition *add = arg;
     const struct map_node *known = cluster_map_node_named(map, add->node.name);
-    if (known != NULL)
+    if (known != NULL && !known->removed)
         return again(map, known, add);
     int error = map_change_node_add(map, &add->node);
     for (unsigned i = 0; i < add->count && error == 0; i++) {
@@ -93,9 +93,6 @@ static void explain(const struct addition *add, int error, char *message, size_t
     else if (error == SHOAL_E_CONDITION)
         snprintf(message, size, "'%s' was added before with another number of devices than %u",
                  add->node.name, add->count);
-    else if (error == SHOAL_E_UNSUPPORTED)
-        snprintf(message, size, "nodes can be added while there is no pool yet: moving data onto "
-                                "new targets is not in this release");
 }
 
 int authority_node_add(struct authority *a, const json_t *json, json_t **answer, char *message,
@@ -105,7 +102,7 @@ int authority_node_add(struct authority *a, const json_t *json, json_t **answer,
     int error = read_addition(json, &add, message, size);
     if (error != 0)
         return error;
-    error = authority_apply(a, apply_addition, &add, true);
+    error = authority_apply(a, apply_addition, &add, APPLY_AT_ONCE);
     if (error != 0) {
         explain(&add, error, message, size);
         return error;

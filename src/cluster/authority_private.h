@@ -2,11 +2,12 @@
 /*
  * Inside the authority. authority.c owns the map and publishes; authority_serve.c answers the
  * network; authority_wish.c reads what administrators want; authority_silence.c notices who is not
- * heard any more.
+ * heard any more, authority_out.c who is down for too long.
  *
  * Changes are gathered: whoever wants one queues a struct change and waits. The first of a batch
  * starts a timer; when it ends all are applied to a copy, which is saved and becomes the map. So the
- * deaths of a killed cluster are judged together (R4), and its enrolments make one epoch.
+ * deaths of a killed cluster are judged together (R4), and its enrolments make one epoch. What moved
+ * is published at most once in config.move_ns, for each epoch costs every node something.
  */
 #ifndef SHOAL_CLUSTER_AUTHORITY_PRIVATE_H
 #define SHOAL_CLUSTER_AUTHORITY_PRIVATE_H
@@ -24,13 +25,13 @@
 /*
  * struct change - One wish for another map, on the stack of the fiber that waits for it.
  * @apply: alters the copy; a refusal leaves it as it was
- * @urgent: does not wait for company
+ * @urgent: does not wait for company; @patient: waits for the next time that moves are published
  */
 struct change {
     struct list_node node;
     int (*apply)(struct cluster_map *map, void *arg);
     void *arg;
-    bool urgent;
+    bool urgent, patient;
     int result;
     struct completion done;
 };
@@ -48,7 +49,12 @@ struct authority {
     struct net_listener *listener;
     struct net_peer *peers[CLUSTER_NODES_MAX];
     char peer_address[CLUSTER_NODES_MAX][CLUSTER_ADDRESS_MAX];
-    uint64_t pushed[CLUSTER_NODES_MAX]; /* the epoch that a push under way or done carries */
+    uint64_t seen_epoch[CLUSTER_NODES_MAX];    /* as the node's last heartbeat said, */
+    uint32_t seen_incarnation[CLUSTER_NODES_MAX]; /* and who sent it */
+    bool someone_left;   /* a node has adopted the newest map, in which it leaves positions */
+    uint64_t moved_ns;   /* when moves were published last */
+    uint64_t *down_since; /* of each target in the map; 0: it is not down */
+    uint32_t down_since_count;
     struct list changes;
     unsigned changes_count;
     struct fiber_queue work;
@@ -60,8 +66,16 @@ struct authority {
 };
 
 /* [fiber] Queue, wait, and return what came of it. */
+enum apply_when { APPLY_GATHERED, APPLY_AT_ONCE, APPLY_WITH_MOVES };
 int authority_apply(struct authority *authority, int (*apply)(struct cluster_map *map, void *arg),
-                    void *arg, bool urgent);
+                    void *arg, enum apply_when when);
+
+/* A heartbeat: may the node's leaving positions be forgotten (R39)? */
+void authority_saw(struct authority *authority, uint32_t node, uint32_t incarnation,
+                   uint64_t epoch);
+
+/* authority_out.c: loop: what is down for too long is out (R42). */
+void authority_outs(void *authority);
 
 /* The node's process of this incarnation lives. */
 void authority_heard(struct authority *authority, const char *node, size_t len,

@@ -55,6 +55,7 @@ static int ask(struct authority_remote *remote, uint8_t *header, size_t len,
 REMOTE_CALL(enroll)
 REMOTE_CALL(caught_up)
 REMOTE_CALL(heartbeat)
+REMOTE_CALL(moved)
 
 static int remote_fetch(void *ctx, uint64_t have_epoch, void *buffer, size_t size, size_t *len)
 {
@@ -71,6 +72,7 @@ static const struct authority_ops remote_ops = {
     .enroll = remote_enroll,
     .caught_up = remote_caught_up,
     .heartbeat = remote_heartbeat,
+    .moved = remote_moved,
     .fetch = remote_fetch,
 };
 

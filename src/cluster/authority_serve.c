@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/macros.h"
 #include "cluster/authority_private.h"
 #include "cluster/cluster.h"
 #include "core/reactor.h"
@@ -89,7 +90,7 @@ static void serve_enroll(struct authority *a, struct net_request *request,
     }
     if (error == 0) {
         memcpy(enroll.name, ask.node, ask.node_len);
-        error = authority_apply(a, apply_enroll, &enroll, false);
+        error = authority_apply(a, apply_enroll, &enroll, APPLY_GATHERED);
         if (error == SHOAL_E_EXISTS)
             error = 0;
     }
@@ -128,7 +129,7 @@ static void serve_caught_up(struct authority *a, struct net_request *request,
     if (error == 0 && !owns_target(a, request, ask.target))
         error = SHOAL_E_DENIED;
     if (error == 0)
-        error = authority_apply(a, apply_clean, &ask, false);
+        error = authority_apply(a, apply_clean, &ask, APPLY_GATHERED);
     if (error != 0 && error != SHOAL_E_EXISTS) {
         answer(a, request, head, error);
         return;
@@ -137,6 +138,37 @@ static void serve_caught_up(struct authority *a, struct net_request *request,
     struct wire_head out = reply_head(a, head);
     struct wire_caught_up_reply reply = {.epoch = a->map->epoch};
     size_t len = wire_caught_up_reply_encode(header, sizeof header, &out, &reply);
+    net_reply(request, header, len, NULL, 0);
+}
+
+static int apply_moved(struct cluster_map *map, void *arg)
+{
+    const struct wire_moved *ask = arg;
+    uint32_t rows[ARRAY_LEN(ask->rows)];
+    for (unsigned i = 0; i < ask->rows_count; i++)
+        rows[i] = ask->rows[i].row;
+    return map_change_rows_moved(map, ask->target, ask->incarnation, ask->epoch, rows,
+                                 ask->rows_count);
+}
+
+static void serve_moved(struct authority *a, struct net_request *request,
+                        const struct wire_head *head, struct decoder *in)
+{
+    struct wire_moved *ask = malloc(sizeof *ask);
+    int error = ask == NULL ? SHOAL_E_NO_MEMORY : wire_moved_decode(in, ask);
+    if (error == 0 && !owns_target(a, request, ask->target))
+        error = SHOAL_E_DENIED;
+    if (error == 0)
+        error = authority_apply(a, apply_moved, ask, APPLY_WITH_MOVES);
+    free(ask);
+    if (error != 0 && error != SHOAL_E_EXISTS) {
+        answer(a, request, head, error);
+        return;
+    }
+    uint8_t header[HEADER_BYTES];
+    struct wire_head out = reply_head(a, head);
+    struct wire_moved_reply reply = {.epoch = a->map->epoch};
+    size_t len = wire_moved_reply_encode(header, sizeof header, &out, &reply);
     net_reply(request, header, len, NULL, 0);
 }
 
@@ -168,12 +200,15 @@ static void serve_heartbeat(struct authority *a, struct net_request *request,
         if (target == NULL || !target->up || !owns_target(a, request, target->id))
             continue;
         struct failed failed = {target->id, ask.incarnation};
-        error = authority_apply(a, apply_failed, &failed, false);
+        error = authority_apply(a, apply_failed, &failed, APPLY_GATHERED);
     }
     if (error != 0) {
         answer(a, request, head, error);
         return;
     }
+    for (uint32_t i = 0; i < a->map->nodes_count; i++)
+        if (is_node(request, a->map->nodes[i].name, strlen(a->map->nodes[i].name)))
+            authority_saw(a, i, ask.incarnation, ask.epoch);
     uint8_t header[HEADER_BYTES];
     struct wire_head out = reply_head(a, head);
     struct wire_heartbeat_reply reply = {.epoch = a->map->epoch};
@@ -231,6 +266,8 @@ static void serve(void *arg)
         serve_enroll(a, job.request, &head, &in);
     else if (head.type == WIRE_caught_up)
         serve_caught_up(a, job.request, &head, &in);
+    else if (head.type == WIRE_moved)
+        serve_moved(a, job.request, &head, &in);
     else if (head.type == WIRE_heartbeat)
         serve_heartbeat(a, job.request, &head, &in);
     else if (head.type == WIRE_admin && role == NET_ROLE_ADMIN)

@@ -156,7 +156,7 @@ void authority_silence(void *arg)
         struct silence silence = {a, reactor_now_ns(a->config.reactor) + a->config.gather_ns};
         if (look(a, anew) && !a->outdated) {
             tell(a);
-            if (authority_apply(a, apply_silence, &silence, false) != 0)
+            if (authority_apply(a, apply_silence, &silence, APPLY_GATHERED) != 0)
                 pause = a->config.silence_ns;
         }
         uint64_t due = reactor_now_ns(a->config.reactor) + pause;

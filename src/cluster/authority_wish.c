@@ -67,7 +67,7 @@ static void wish_pool_create(struct authority *a, const json_t *json, struct out
     if (out->error == 0)
         out->error = map_pool_check(a->map, &pool, out->message);
     if (out->error == 0)
-        out->error = authority_apply(a, apply_pool_create, &pool, true);
+        out->error = authority_apply(a, apply_pool_create, &pool, APPLY_AT_ONCE);
 }
 
 static void wish_pool_set(struct authority *a, const json_t *json, struct outcome *out)
@@ -83,7 +83,7 @@ static void wish_pool_set(struct authority *a, const json_t *json, struct outcom
     struct map_pool pool = *old;
     out->error = map_pool_from_json(json, &pool, out->message);
     if (out->error == 0)
-        out->error = authority_apply(a, apply_pool_set, &pool, true);
+        out->error = authority_apply(a, apply_pool_set, &pool, APPLY_AT_ONCE);
     if (out->error == SHOAL_E_UNSUPPORTED)
         snprintf(out->message, sizeof out->message,
                  "a pool's redundancy cannot be changed; create another pool");
@@ -100,7 +100,7 @@ static void wish_pool_remove(struct authority *a, const json_t *json, struct out
     }
     char copy[CLUSTER_NAME_MAX];
     snprintf(copy, sizeof copy, "%s", name);
-    out->error = authority_apply(a, apply_pool_remove, copy, true);
+    out->error = authority_apply(a, apply_pool_remove, copy, APPLY_AT_ONCE);
 }
 
 static void wish_node_down(struct authority *a, const json_t *json, struct outcome *out)
@@ -121,7 +121,7 @@ static void wish_target(struct authority *a, const json_t *json, struct outcome 
         snprintf(out->message, sizeof out->message, "there is no such target");
         return;
     }
-    out->error = authority_apply(a, apply, &target, true);
+    out->error = authority_apply(a, apply, &target, APPLY_AT_ONCE);
 }
 
 static bool wish_known(struct authority *a, const char *name, const json_t *json,

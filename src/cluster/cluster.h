@@ -33,12 +33,17 @@ struct reactor;
 
 /* The states of a target; its number is on the wire and on disk. */
 enum target_state {
-    TARGET_OUT = 0,     /* given up; placement ignores it */
+    TARGET_OUT = 0,     /* down for too long: what it held is rebuilt elsewhere (R42) */
     TARGET_DOWN = 1,    /* writes go on without it; it returns as learner */
     TARGET_LEARNER = 2, /* takes every write, is never read from, testifies to nothing */
     TARGET_CLEAN = 3,   /* also while it is absent (R4): then its slots wait for it */
 };
 
+/*
+ * struct map_node
+ * @draining: nothing is placed on it, so what it has moves off (R41)
+ * @removed: it is no more; its place in the list stays, for indexes into it are kept everywhere
+ */
 struct map_node {
     char name[CLUSTER_NAME_MAX];
     char data[CLUSTER_ADDRESS_MAX];        /* address on the data plane, "host:port" */
@@ -48,6 +53,7 @@ struct map_node {
     uint32_t incarnation;                  /* of the process that serves; 0: none yet */
     uint64_t process;                      /* by which that process enrolled */
     bool up;
+    bool draining, removed;
 };
 
 /*
@@ -80,9 +86,44 @@ struct map_pool {
 };
 
 /*
+ * struct map_hold - A position that is not (yet) served by the target that is to have it (R36).
+ * @key: width, partition, position, and whether @target serves it or is about to leave it
+ * @target: index into targets; PLACE_NONE: nobody serves it, what it had is to be rebuilt
+ * @placed: who is to have it; not on the wire, known once the map has its table
+ */
+struct map_hold {
+    uint32_t key;
+    uint16_t target;
+    uint16_t placed;
+};
+
+/* 6 MiB of the encoded map each. */
+#define CLUSTER_HOLDS_MAX (1u << 20)
+#define CLUSTER_FIXES_MAX (1u << 20)
+
+/*
+ * struct move_row - Who takes every write of a position beside the target that serves it: the learner
+ * that is to take the position over, or, if its bit of @leaving is set, the target that just gave it
+ * up. PLACE_NONE: nobody.
+ */
+struct move_row {
+    uint16_t target[PLACE_WIDTH_MAX];
+    uint16_t leaving;
+};
+
+struct map_moves {
+    struct move_row *rows[PLACE_WIDTH_MAX + 1]; /* a row a partition, for widths with moves */
+    uint64_t arriving, leaving;                 /* positions, all widths */
+};
+
+/*
  * struct cluster_map - One epoch. Immutable once it is in use; freed by its owner, or the last of
  * several threads that share it.
- * @table: made by cluster_map_place() when the map is adopted; same map, same table everywhere
+ * @fixes: where placement is another than hashing gives (place/place.h)
+ * @holds: by key; where targets are not as placement would have it
+ * @table: who serves: hashing, corrected by the fixes and the holds. Made by cluster_map_place() when the map is
+ *         adopted; same map, same table everywhere
+ * @moves: likewise; NULL: nothing moves
  */
 struct cluster_map {
     uint8_t cluster[16];
@@ -93,14 +134,19 @@ struct cluster_map {
     struct map_node *nodes;
     struct map_target *targets;
     struct map_pool *pools;
+    uint32_t fixes_count, holds_count;
+    struct place_fix *fixes;
+    struct map_hold *holds;
     struct place_table *table;
+    struct map_moves *moves;
+    uint64_t placed_from; /* a hash of what the table was placed from */
     _Atomic uint32_t sharers; /* beyond the first owner */
 };
 
 #define CLUSTER_MAP_ENCODED_MAX (16u << 20)
 
 struct cluster_map *cluster_map_create(void);                          /* NULL: no memory */
-struct cluster_map *cluster_map_copy(const struct cluster_map *map);   /* without the table */
+struct cluster_map *cluster_map_copy(const struct cluster_map *map);
 /* One more owner of a map in use, who frees it as the first does; any thread. Returns @map. */
 struct cluster_map *cluster_map_share(struct cluster_map *map);
 void cluster_map_free(struct cluster_map *map);
@@ -112,8 +158,12 @@ size_t cluster_map_encode(const struct cluster_map *map, void *buffer, size_t si
 /* Return: 0, SHOAL_E_INVALID, CORRUPT, FORMAT (newer) or NO_MEMORY. Bounds and references checked. */
 int cluster_map_decode(const void *buffer, size_t size, struct cluster_map **out);
 
-/* Compute the table. Return: 0 or SHOAL_E_NO_MEMORY. */
-int cluster_map_place(struct cluster_map *map);
+/*
+ * cluster_map_place() - Compute the table.
+ * @before: a map with its table, which is taken over where it was placed from the same; or NULL
+ * Return: 0, SHOAL_E_NO_MEMORY, or SHOAL_E_INVALID when fixes or holds are of no table.
+ */
+int cluster_map_place(struct cluster_map *map, const struct cluster_map *before);
 
 /* NULL: none. The pool of upload records is that of their heads. */
 const struct map_pool *cluster_map_pool(const struct cluster_map *map, uint32_t id);
@@ -146,12 +196,17 @@ bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_poo
  * @clean: positions of clean members; in a set of one a learner counts as clean (R4)
  * @present: positions of clean members that are up
  * @learners: positions of learners that are up
+ * @moving: positions at which somebody that is up takes every write beside the serving target
+ * @leaving: those of @moving at which that one gave up the position (R38), the others learn it
+ * @targets: NULL where nobody serves
+ * @beside: NULL where nothing moves
  */
 struct target_set {
     unsigned width;
     int primary;
-    uint16_t clean, present, learners;
+    uint16_t clean, present, learners, moving, leaving;
     const struct map_target *targets[BLOB_SET_MAX];
+    const struct map_target *beside[BLOB_SET_MAX];
 };
 
 void cluster_map_set(const struct cluster_map *map, const struct map_pool *pool,
@@ -195,6 +250,32 @@ int map_change_pool_remove(struct cluster_map *map, const char *name);
 int map_change_pool_set(struct cluster_map *map, const struct map_pool *pool);
 int map_change_publish(struct cluster_map *map);
 
+/* The same of nodes that come and go; the moves follow from them when the map is published (R36). */
+int map_change_node_drain(struct cluster_map *map, const char *node, bool drain);
+int map_change_node_remove(struct cluster_map *map, const char *node);
+int map_change_target_weight(struct cluster_map *map, uint32_t target, uint32_t weight);
+/* Down for too long (R42). SHOAL_E_CONDITION: too much would be out, or nobody could take over. */
+int map_change_target_out(struct cluster_map *map, uint32_t target);
+/* A learner has all of some rows, each map_row_key(), as of @epoch: it serves them now (R38). */
+int map_change_rows_moved(struct cluster_map *map, uint32_t target, uint32_t incarnation,
+                          uint64_t epoch, const uint32_t *rows, unsigned count);
+/* The node has adopted the map in which it left positions: they are done with (R39). */
+int map_change_node_left(struct cluster_map *map, const char *node, uint32_t incarnation,
+                         uint64_t epoch);
+
+/* A row of the table, in messages: (width, partition). */
+static inline uint32_t map_row_key(unsigned width, uint32_t partition)
+{
+    return (uint32_t)width << 27 | partition;
+}
+
+/* How many positions the target serves, learns and leaves. */
+struct target_places {
+    uint32_t serves, learns, leaves;
+};
+/* @places: targets_count of them. */
+void cluster_map_places(const struct cluster_map *map, struct target_places *places);
+
 /*
  * The door of nodes to the authority. All [fiber]; errors as of net_call() or of what was asked.
  * @fetch: the newest map if it is newer than @have_epoch, into @buffer; *len 0 when there is none
@@ -205,6 +286,7 @@ struct authority_ops {
                      struct wire_caught_up_reply *reply);
     int (*heartbeat)(void *ctx, const struct wire_heartbeat *ask,
                      struct wire_heartbeat_reply *reply);
+    int (*moved)(void *ctx, const struct wire_moved *ask, struct wire_moved_reply *reply);
     int (*fetch)(void *ctx, uint64_t have_epoch, void *buffer, size_t size, size_t *len);
 };
 
@@ -233,6 +315,8 @@ struct authority_door authority_remote_door(struct authority_remote *remote);
  * @gather_ns: deaths and enrolments within it are judged together; 0: 300 ms
  * @silence_ns: a node that is up and was not heard for so long is down; 0: never, somebody else sees
  *              deaths. It is counted from zero by each authority: what one before it heard is unknown
+ * @move_ns: positions that moved are published at most so often; 0: 1 s
+ * @out_ns: a target that is down so long is out (R42); 0: 10 min, UINT64_MAX: never
  */
 struct authority_config {
     struct reactor *reactor;
@@ -244,6 +328,7 @@ struct authority_config {
     void *ctx;
     uint64_t gather_ns;
     uint64_t silence_ns;
+    uint64_t move_ns, out_ns;
 };
 
 struct authority;
@@ -268,7 +353,8 @@ int authority_change(struct authority *authority, int (*change)(struct cluster_m
  *   map; pool_create, pool_set {name, k, m, erasure, cache, ttl_s, quota_bytes, stripe_size,
  *   copies_below, users}; pool_remove {name}; node_down {node} (after fencing); target_replaced,
  *   target_accept {target}; node_add {node, data, replication, management, domain, weights: one for
- *   each target}, whose answer has the targets' ids, in order, and partition_bits
+ *   each target}, whose answer has the targets' ids, in order, and partition_bits; node_drain
+ *   {node, undo}; node_remove {node}; target_weight {target, weight}
  * @answer: {"ok": true, ...} or {"ok": false, "error": NAME, "message": TEXT}; the caller frees it.
  *          NULL only when out of memory.
  */

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "base/macros.h"
-#include "cluster/cluster.h"
+#include "cluster/map_private.h"
 #include "ec/ec.h"
 #include "shoal/error.h"
 
@@ -31,9 +31,12 @@ void cluster_map_free(struct cluster_map *map)
     if (map == NULL || atomic_fetch_sub(&map->sharers, 1) > 0)
         return;
     free(map->table);
+    free(map->moves);
     free(map->nodes);
     free(map->targets);
     free(map->pools);
+    free(map->fixes);
+    free(map->holds);
     free(map);
 }
 
@@ -54,10 +57,14 @@ struct cluster_map *cluster_map_copy(const struct cluster_map *map)
     *copy = *map;
     copy->sharers = 0;
     copy->table = NULL;
+    copy->moves = NULL;
     copy->nodes = duplicate(map->nodes, map->nodes_count, sizeof *map->nodes);
     copy->targets = duplicate(map->targets, map->targets_count, sizeof *map->targets);
     copy->pools = duplicate(map->pools, map->pools_count, sizeof *map->pools);
-    if (copy->nodes == NULL || copy->targets == NULL || copy->pools == NULL) {
+    copy->fixes = duplicate(map->fixes, map->fixes_count, sizeof *map->fixes);
+    copy->holds = duplicate(map->holds, map->holds_count, sizeof *map->holds);
+    if (copy->nodes == NULL || copy->targets == NULL || copy->pools == NULL ||
+        copy->fixes == NULL || copy->holds == NULL || map_table_copy(copy, map) != 0) {
         cluster_map_free(copy);
         return NULL;
     }
@@ -123,67 +130,6 @@ uint32_t cluster_map_partition(const struct cluster_map *map, const struct blob_
     return blob_partition(id, map->partition_bits);
 }
 
-static struct place_target *place_targets_of(const struct cluster_map *map)
-{
-    struct place_target *targets = calloc(map->targets_count + 1, sizeof *targets);
-    if (targets == NULL)
-        return NULL;
-    for (uint32_t i = 0; i < map->targets_count; i++) {
-        const struct map_target *target = &map->targets[i];
-        targets[i] = (struct place_target){
-            .id = target->id,
-            .weight = target->weight,
-            .node = target->node,
-            .domain = map->nodes[target->node].domain,
-            .placeable = target->state != TARGET_OUT,
-        };
-    }
-    return targets;
-}
-
-#define TABLE_HEAD round_up_u64(sizeof(struct place_table), 64)
-
-/* Table and rows are one piece of memory, so that freeing the table is freeing all. */
-static struct place_table *table_alloc(unsigned bits, uint32_t widths)
-{
-    size_t rows = place_table_bytes(bits, widths);
-    struct place_table *table = aligned_alloc(64, TABLE_HEAD + round_up_u64(rows, 64));
-    if (table != NULL)
-        *table = (struct place_table){.bits = bits};
-    return table;
-}
-
-int cluster_map_place(struct cluster_map *map)
-{
-    uint32_t widths = 0;
-    for (uint32_t i = 0; i < map->pools_count; i++)
-        widths |= 1u << map_pool_width(&map->pools[i]);
-    free(map->table);
-    map->table = NULL;
-    size_t rows = place_table_bytes(map->partition_bits, widths);
-    struct place_table *hashed = table_alloc(map->partition_bits, widths);
-    struct place_table *table = table_alloc(map->partition_bits, widths);
-    struct place_target *targets = place_targets_of(map);
-    int error = hashed == NULL || table == NULL || targets == NULL ? SHOAL_E_NO_MEMORY : 0;
-    if (error == 0 && widths != 0) {
-        error = place_table_build(hashed, (char *)hashed + TABLE_HEAD, rows, targets,
-                                  map->targets_count, map->partition_bits, widths);
-        if (error == 0)
-            error = place_table_init(table, (char *)table + TABLE_HEAD, rows, map->partition_bits,
-                                     widths);
-        if (error == 0)
-            error = place_table_balance(table, hashed, NULL, targets, map->targets_count);
-    }
-    free(targets);
-    free(hashed);
-    if (error != 0) {
-        free(table);
-        return error;
-    }
-    map->table = table;
-    return 0;
-}
-
 int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, char *why)
 {
     const size_t size = 256;
@@ -204,7 +150,7 @@ int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, c
         return SHOAL_E_INVALID;
     if (map == NULL)
         return 0;
-    struct place_target *targets = place_targets_of(map);
+    struct place_target *targets = map_place_targets(map);
     if (targets == NULL)
         return SHOAL_E_NO_MEMORY;
     struct place_verdict verdict;
@@ -219,7 +165,7 @@ int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, c
 
 bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_pool *pool)
 {
-    struct place_target *targets = place_targets_of(map);
+    struct place_target *targets = map_place_targets(map);
     struct place_verdict verdict = {0};
     int error = targets == NULL ? SHOAL_E_NO_MEMORY
                                 : place_check(&verdict, targets, map->targets_count, pool->k,
@@ -235,6 +181,8 @@ static void set_states(struct target_set *set)
     for (unsigned i = 0; i < set->width; i++) {
         const struct map_target *target = set->targets[i];
         uint16_t bit = (uint16_t)(1u << i);
+        if (target == NULL)
+            continue;
         bool alone = set->width == 1 && target->state == TARGET_LEARNER;
         if (target->state == TARGET_CLEAN || alone) {
             set->clean |= bit;
@@ -248,18 +196,34 @@ static void set_states(struct target_set *set)
     }
 }
 
+static void set_moves(const struct cluster_map *map, uint32_t partition, struct target_set *set)
+{
+    set->moving = set->leaving = 0;
+    memset(set->beside, 0, sizeof set->beside);
+    if (map->moves == NULL || map->moves->rows[set->width] == NULL)
+        return;
+    const struct move_row *row = &map->moves->rows[set->width][partition];
+    for (unsigned i = 0; i < set->width; i++) {
+        if (row->target[i] == PLACE_NONE)
+            continue;
+        set->beside[i] = &map->targets[row->target[i]];
+        if (set->beside[i]->up)
+            set->moving |= (uint16_t)(1u << i);
+    }
+    set->leaving = set->moving & row->leaving;
+}
+
 void cluster_map_partition_set(const struct cluster_map *map, const struct map_pool *pool,
                                uint32_t partition, struct target_set *set)
 {
     unsigned width = map_pool_width(pool);
     CHECK(map->table != NULL && map->table->rows[width] != NULL);
     const uint16_t *indexes = place_targets(map->table, width, partition);
-    for (set->width = 0; set->width < width; set->width++) {
-        if (indexes[set->width] == PLACE_NONE)
-            break;
-        set->targets[set->width] = &map->targets[indexes[set->width]];
-    }
+    set->width = width;
+    for (unsigned i = 0; i < width; i++)
+        set->targets[i] = indexes[i] == PLACE_NONE ? NULL : &map->targets[indexes[i]];
     set_states(set);
+    set_moves(map, partition, set);
 }
 
 void cluster_map_set(const struct cluster_map *map, const struct map_pool *pool,
@@ -270,7 +234,7 @@ void cluster_map_set(const struct cluster_map *map, const struct map_pool *pool,
 
 bool target_set_writable(const struct target_set *set, const struct map_pool *pool)
 {
-    return set->width == map_pool_width(pool) && set->present == set->clean &&
+    return set->present == set->clean &&
            target_set_count(set->clean) >= map_pool_quorum(pool);
 }
 

@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "cluster/cluster.h"
+#include "cluster/map_private.h"
 #include "shoal/error.h"
 
 static struct map_node *find_node(struct cluster_map *map, const char *name)
 {
     for (uint32_t i = 0; i < map->nodes_count; i++)
-        if (strcmp(map->nodes[i].name, name) == 0)
+        if (!map->nodes[i].removed && strcmp(map->nodes[i].name, name) == 0)
             return &map->nodes[i];
     return NULL;
 }
@@ -48,15 +48,18 @@ int map_change_node_add(struct cluster_map *map, const struct map_node *node)
         return SHOAL_E_INVALID;
     if (find_node(map, node->name) != NULL)
         return SHOAL_E_EXISTS;
-    if (map->nodes_count == CLUSTER_NODES_MAX)
-        return SHOAL_E_TOO_LARGE;
-    struct map_node *nodes = realloc(map->nodes, (map->nodes_count + 1u) * sizeof *nodes);
-    if (nodes == NULL)
-        return SHOAL_E_NO_MEMORY;
-    map->nodes = nodes;
-    struct map_node *added = &nodes[map->nodes_count++];
+    struct map_node *added = (struct map_node *)(uintptr_t)cluster_map_node_named(map, node->name);
+    if (added == NULL) {
+        if (map->nodes_count == CLUSTER_NODES_MAX)
+            return SHOAL_E_TOO_LARGE;
+        struct map_node *nodes = realloc(map->nodes, (map->nodes_count + 1u) * sizeof *nodes);
+        if (nodes == NULL)
+            return SHOAL_E_NO_MEMORY;
+        map->nodes = nodes;
+        added = &nodes[map->nodes_count++];
+    } /* else it was removed, and comes again */
     *added = *node;
-    added->up = false;
+    added->up = added->draining = added->removed = false;
     added->incarnation = 0;
     return 0;
 }
@@ -76,14 +79,17 @@ int map_change_node_addresses(struct cluster_map *map, const struct map_node *no
     return 0;
 }
 
-/* New targets begin clean: nothing was ever written without them while there is no pool. */
+/*
+ * New targets begin clean: they serve nothing yet, so nothing was ever written without them. What they
+ * are to have they learn first (R36).
+ */
 int map_change_target_add(struct cluster_map *map, uint32_t id, const char *node, uint32_t weight)
 {
     struct map_node *owner = find_node(map, node);
     if (owner == NULL)
         return SHOAL_E_NOT_FOUND;
-    if (weight == 0 || map->pools_count > 0)
-        return SHOAL_E_UNSUPPORTED; /* moving data to new targets is not in this release */
+    if (weight == 0)
+        return SHOAL_E_INVALID;
     if (map->targets_count > 0 && id <= map->targets[map->targets_count - 1].id)
         return SHOAL_E_EXISTS;
     if (map->targets_count == CLUSTER_TARGETS_MAX || id == WIRE_NO_TARGET)
@@ -108,6 +114,8 @@ static void target_return(struct map_target *target, uint8_t flags)
         target->lost = true;
     if (target->state == TARGET_DOWN || (flags & (WIRE_ENROLL_STALE | WIRE_ENROLL_EMPTY)))
         target->state = TARGET_LEARNER;
+    else if (target->state == TARGET_OUT)
+        target->state = TARGET_CLEAN; /* of what it serves, which is nothing that changed (R42) */
 }
 
 /*
@@ -304,7 +312,7 @@ static int judge_absent(struct cluster_map *map)
 
 int map_change_publish(struct cluster_map *map)
 {
-    int error = cluster_map_place(map);
+    int error = map_moves_publish(map);
     if (error == 0)
         error = judge_absent(map);
     if (error == 0)

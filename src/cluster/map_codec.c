@@ -12,8 +12,9 @@
 #include "shoal/error.h"
 
 #define MAP_MAGIC 0x70616d4c414f4853u /* "SHOALmap" */
-#define MAP_FORMAT 1u
+#define MAP_FORMAT 2u
 #define MAP_HEAD_BYTES 24u
+#define HOLD_BYTES 6u /* and of a fix */
 
 static void node_encode(struct encoder *out, const struct map_node *node)
 {
@@ -25,6 +26,8 @@ static void node_encode(struct encoder *out, const struct map_node *node)
     encode_u32(out, node->incarnation);
     encode_u64(out, node->process);
     encode_bool(out, node->up);
+    encode_bool(out, node->draining);
+    encode_bool(out, node->removed);
 }
 
 static void node_decode(struct decoder *in, struct map_node *node)
@@ -37,6 +40,8 @@ static void node_decode(struct decoder *in, struct map_node *node)
     node->incarnation = decode_u32(in);
     node->process = decode_u64(in);
     node->up = decode_bool(in);
+    node->draining = decode_bool(in);
+    node->removed = decode_bool(in);
 }
 
 static void target_encode(struct encoder *out, const struct map_target *target)
@@ -119,6 +124,16 @@ static void fields_encode(struct encoder *out, const struct cluster_map *map)
         target_encode(out, &map->targets[i]);
     for (uint32_t i = 0; i < map->pools_count; i++)
         pool_encode(out, &map->pools[i]);
+    encode_u32(out, map->fixes_count);
+    for (uint32_t i = 0; i < map->fixes_count; i++) {
+        encode_u32(out, map->fixes[i].cell);
+        encode_u16(out, map->fixes[i].target);
+    }
+    encode_u32(out, map->holds_count);
+    for (uint32_t i = 0; i < map->holds_count; i++) {
+        encode_u32(out, map->holds[i].key);
+        encode_u16(out, map->holds[i].target);
+    }
 }
 
 size_t cluster_map_encoded_size(const struct cluster_map *map)
@@ -128,7 +143,7 @@ size_t cluster_map_encoded_size(const struct cluster_map *map)
     size_t pool = names + CLUSTER_POOL_USERS_MAX * names + 32;
     size_t target = 16;
     return MAP_HEAD_BYTES + 64 + map->nodes_count * node + map->targets_count * target +
-           map->pools_count * pool;
+           map->pools_count * pool + ((size_t)map->fixes_count + map->holds_count) * HOLD_BYTES;
 }
 
 size_t cluster_map_encode(const struct cluster_map *map, void *buffer, size_t size)
@@ -150,6 +165,45 @@ size_t cluster_map_encode(const struct cluster_map *map, void *buffer, size_t si
     return MAP_HEAD_BYTES + len;
 }
 
+/* Whether they fit the table is seen when it is made. */
+static int fixes_decode(struct decoder *in, struct cluster_map *map)
+{
+    uint32_t count = decode_u32(in);
+    if (!decoder_ok(in) || count > CLUSTER_FIXES_MAX || count > decoder_left(in) / HOLD_BYTES)
+        return SHOAL_E_INVALID;
+    map->fixes = calloc(count + 1u, sizeof *map->fixes);
+    if (map->fixes == NULL)
+        return SHOAL_E_NO_MEMORY;
+    map->fixes_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        map->fixes[i].cell = decode_u32(in);
+        map->fixes[i].target = decode_u16(in);
+    }
+    return 0;
+}
+
+/* In order, each once; the rest as of fixes. */
+static int holds_decode(struct decoder *in, struct cluster_map *map)
+{
+    uint32_t count = decode_u32(in);
+    if (!decoder_ok(in) || count > CLUSTER_HOLDS_MAX || count > decoder_left(in) / HOLD_BYTES)
+        return SHOAL_E_INVALID;
+    map->holds = calloc(count + 1u, sizeof *map->holds);
+    if (map->holds == NULL)
+        return SHOAL_E_NO_MEMORY;
+    map->holds_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct map_hold *hold = &map->holds[i];
+        hold->key = decode_u32(in);
+        hold->target = decode_u16(in);
+        hold->placed = PLACE_NONE;
+        if ((i > 0 && hold->key <= hold[-1].key) ||
+            (hold->target != PLACE_NONE && hold->target >= map->targets_count))
+            in->failed = true;
+    }
+    return 0;
+}
+
 /* The counts are bounded before anything is allocated by them. */
 static int arrays_decode(struct decoder *in, struct cluster_map *map)
 {
@@ -164,7 +218,10 @@ static int arrays_decode(struct decoder *in, struct cluster_map *map)
         target_decode(in, &map->targets[i], map->nodes_count);
     for (uint32_t i = 0; i < map->pools_count && !in->failed; i++)
         pool_decode(in, &map->pools[i]);
-    return decoder_done(in) ? 0 : SHOAL_E_INVALID;
+    int error = fixes_decode(in, map);
+    if (error == 0)
+        error = holds_decode(in, map);
+    return error != 0 || decoder_done(in) ? error : SHOAL_E_INVALID;
 }
 
 static bool names_are_distinct(const struct cluster_map *map)

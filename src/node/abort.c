@@ -59,7 +59,7 @@ static int abort_everywhere(struct object *object, uint64_t deadline_ns)
     int error = 0;
     for (unsigned i = 0; error == 0 && i < count; i++)
         error = abort_here(t, &object->id, &entries[i].version);
-    for (unsigned i = 0; error == 0 && i < set.width; i++)
+    for (unsigned i = 0; error == 0 && i < MEMBERS_MAX; i++)
         if ((set.taking >> i & 1) != 0 && set.at[i].target != t->id)
             error = abort_call(t, &set.at[i], entries, count, deadline_ns);
     if (error == 0 && (object->lost || node->map->epoch != set.epoch))

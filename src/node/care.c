@@ -29,7 +29,7 @@ static int everybody_has(struct target *t, const struct members *set, const stru
     struct node *node = t->node;
     uint8_t header[1024];
     struct blob_request_id none = {0, 0};
-    for (unsigned i = 0; i < set->width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if ((set->taking >> i & 1) == 0 || set->at[i].target == t->id)
             continue;
         struct wire_find ask = {.sync = true, .objects_count = 1, .objects = {{*id, *version}}};
@@ -59,7 +59,7 @@ static int drop_everywhere(struct target *t, const struct members *set, const st
     struct node *node = t->node;
     uint8_t header[1024];
     struct blob_request_id none = {0, 0};
-    for (unsigned i = 0; i < set->width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if ((set->taking >> i & 1) == 0 || set->at[i].target == t->id)
             continue;
         struct wire_drop ask = {.primary = t->id,

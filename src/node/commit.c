@@ -52,7 +52,7 @@ bool commit_queues_empty(const struct target *t)
 void commit_queue_add(struct target *t, const struct members *set, const struct blob_id *id,
                       const struct blob_version *version)
 {
-    for (unsigned i = 0; i < set->width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if ((set->taking >> i & 1) == 0 || set->at[i].target == t->id)
             continue;
         struct commit_queue *queue = queue_to(t, set->at[i].target);

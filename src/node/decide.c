@@ -16,8 +16,8 @@
 static void testify_here(struct settling *s, struct object_testimony *o)
 {
     struct engine_entry committed = {0}, prepared = {0};
-    int own = members_position(&o->set, s->target->id);
-    if (own < 0)
+    int own = members_place(&o->set, s->target->id);
+    if (own < 0 || own >= (int)BLOB_SET_MAX)
         return;
     (void)engine_find(s->target->engine, &o->id, &committed, &prepared);
     o->from[own] = (struct wire_item_testimony){
@@ -61,8 +61,8 @@ static int find_call(struct settling *s, const struct member *to, struct object_
             error = SHOAL_E_INVALID;
     }
     for (unsigned i = 0; error == 0 && i < count; i++) {
-        int position = members_position(&objects[i]->set, to->target);
-        CHECK(position >= 0);
+        int position = members_place(&objects[i]->set, to->target);
+        CHECK(position >= 0 && position < (int)BLOB_SET_MAX);
         objects[i]->from[position] = reply->found[i];
         objects[i]->heard |= (uint16_t)(1u << position);
     }
@@ -81,7 +81,7 @@ static int find_from(struct settling *s, const struct member *to)
         bool last = i == s->testimonies_count;
         if (!last) {
             struct object_testimony *o = &s->testimonies[i];
-            int position = members_position(&o->set, to->target);
+            int position = members_place(&o->set, to->target);
             if (position >= 0 && (o->set.present >> position & 1) != 0)
                 batch[count++] = o;
         }
@@ -250,7 +250,7 @@ static int back(struct settling *s, const struct claim *c)
     struct commit_entry entry = {c->id, c->version};
     /* First, not when all have answered: a settle that starts over finds nothing prepared any more. */
     int error = abort_here(t, &c->id, &c->version);
-    for (unsigned i = 0; error == 0 && i < o->set.width; i++)
+    for (unsigned i = 0; error == 0 && i < MEMBERS_MAX; i++)
         if ((o->set.taking >> i & 1) != 0 && o->set.at[i].target != t->id)
             error = abort_call(t, &o->set.at[i], &entry, 1,
                                node_now(t->node) + t->node->config.call_ns);
@@ -268,7 +268,7 @@ static int obsolete(struct settling *s, const struct claim *c)
     const struct object_testimony *o = &s->testimonies[c->object];
     struct commit_entry entry = {c->id, c->version};
     int error = 0;
-    for (unsigned i = 0; error == 0 && i < o->set.width; i++)
+    for (unsigned i = 0; error == 0 && i < MEMBERS_MAX; i++)
         if ((o->set.learners >> i & 1) != 0 && o->set.at[i].target != t->id)
             error = abort_call(t, &o->set.at[i], &entry, 1,
                                node_now(t->node) + t->node->config.call_ns);

@@ -33,6 +33,15 @@ bool node_pool_view(const struct node *node, uint32_t id, struct pool_view *view
     return true;
 }
 
+static struct member member_of(const struct cluster_map *map, const struct map_target *target)
+{
+    if (target == NULL)
+        return (struct member){.target = WIRE_NO_TARGET, .node = UINT32_MAX};
+    const struct map_node *node = &map->nodes[target->node];
+    return (struct member){target->id, target->node, node->incarnation, target->up && node->up,
+                           target->lost};
+}
+
 static void members_fill(const struct cluster_map *map, const struct map_pool *pool,
                          uint32_t partition, struct members *out)
 {
@@ -44,15 +53,14 @@ static void members_fill(const struct cluster_map *map, const struct map_pool *p
         .primary = set.primary,
         .clean = set.clean,
         .present = set.present,
-        .learners = set.learners,
-        .taking = (uint16_t)(set.clean | set.learners),
+        .learners = set.learners | (uint32_t)set.moving << BLOB_SET_MAX,
+        .leaving = (uint32_t)set.leaving << BLOB_SET_MAX,
         .writable = target_set_writable(&set, pool),
     };
-    for (unsigned i = 0; i < set.width; i++) {
-        const struct map_target *target = set.targets[i];
-        const struct map_node *node = &map->nodes[target->node];
-        out->at[i] = (struct member){target->id, target->node, node->incarnation,
-                                     target->up && node->up, target->lost};
+    out->taking = out->clean | out->learners;
+    for (unsigned i = 0; i < BLOB_SET_MAX; i++) {
+        out->at[i] = member_of(map, i < set.width ? set.targets[i] : NULL);
+        out->at[BLOB_SET_MAX + i] = member_of(map, i < set.width ? set.beside[i] : NULL);
     }
 }
 
@@ -71,9 +79,9 @@ bool node_members_of(const struct node *node, const struct blob_id *id, struct m
     return node->map != NULL && node_members(node, id->pool, node_partition(node, id), members);
 }
 
-int members_position(const struct members *members, uint32_t target)
+int members_place(const struct members *members, uint32_t target)
 {
-    for (unsigned i = 0; i < members->width; i++)
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
         if (members->at[i].target == target)
             return (int)i;
     return -1;
@@ -145,8 +153,26 @@ static uint8_t slot_flags(const struct target *t, const struct cluster_map *old,
         if (PLANTED(skip_settling))
             flags |= SLOT_SETTLED;
     }
+    int place = members_place(&now, t->id);
+    if (place >= 0)
+        flags |= SLOT_MEMBER;
+    if (place >= (int)BLOB_SET_MAX && ((now.learners & ~now.leaving) >> place & 1) != 0)
+        flags |= SLOT_MOVING;
     /* R29a: what was learned is no proof under another epoch, so SLOT_LEARNED goes. */
     return flags;
+}
+
+/*
+ * E_learn: from this epoch on every write of what it learns includes it. An epoch that was skipped
+ * could have been without it; and a later E_learn than need be does no harm (R40).
+ */
+static void learner_update(struct target *t, const struct cluster_map *old, bool begins)
+{
+    uint64_t epoch = t->node->map->epoch;
+    if (!t->serving || (t->state != TARGET_LEARNER && t->moving == 0))
+        t->learner_since = 0;
+    else if (t->learner_since == 0 || begins || old == NULL || old->epoch + 1 != epoch)
+        t->learner_since = epoch;
 }
 
 static void slots_update(struct target *t, const struct cluster_map *old)
@@ -155,7 +181,8 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     uint32_t partitions = 1u << map->partition_bits;
     struct slots *slots = calloc(map->pools_count + 1u, sizeof *slots);
     CHECK(slots != NULL);
-    t->unsettled = 0;
+    bool begins = false, gained = false;
+    t->unsettled = t->moving = 0;
     for (uint32_t i = 0; i < map->pools_count; i++) {
         const uint8_t *before = old_flags(t->slots, t->slots_count, map->pools[i].id);
         slots[i].pool = map->pools[i].id;
@@ -165,13 +192,24 @@ static void slots_update(struct target *t, const struct cluster_map *old)
             uint8_t flags = slot_flags(t, old, &map->pools[i], p, before == NULL ? 0 : before[p]);
             slots[i].flags[p] = flags;
             t->unsettled += (flags & (SLOT_MINE | SLOT_SETTLED)) == SLOT_MINE;
+            t->moving += (flags & SLOT_MOVING) != 0;
+            begins |= (flags & SLOT_MOVING) != 0 &&
+                      (before == NULL || (before[p] & SLOT_MOVING) == 0);
+            gained |= (flags & (SLOT_MEMBER | SLOT_MOVING)) == SLOT_MEMBER &&
+                      before != NULL && (before[p] & (SLOT_MEMBER | SLOT_MOVING)) != SLOT_MEMBER;
+            t->foreign |= (flags & SLOT_MEMBER) == 0 &&
+                          (before == NULL || (before[p] & SLOT_MEMBER) != 0);
         }
     }
+    learner_update(t, old, begins);
     for (unsigned i = 0; i < t->slots_count; i++)
         free(t->slots[i].flags);
     free(t->slots);
     t->slots = slots;
     t->slots_count = map->pools_count;
+    /* R8, likewise of a slot that moved here. */
+    if (gained)
+        t->window.since_epoch = map->epoch;
 }
 
 /* R26: who returns with this epoch may know what could not be decided without. */
@@ -196,10 +234,6 @@ static void target_update(struct target *t, const struct cluster_map *old)
                  !t->failed && !node->stopping;
     t->state = mine == NULL ? TARGET_OUT : mine->state;
     t->lost = mine != NULL && mine->lost;
-    if (!t->serving || t->state != TARGET_LEARNER)
-        t->learner_since = 0;
-    else if (t->learner_since == 0)
-        t->learner_since = map->epoch;
     /* R8: while it learned, requests were settled that it was never asked to prepare. */
     if (t->serving && (!was_serving || (t->state == TARGET_CLEAN && !was_clean)))
         t->window.since_epoch = map->epoch;
@@ -259,6 +293,7 @@ static void use_map(struct node *node, struct cluster_map *map)
     for (unsigned i = 0; i < node->targets_count; i++)
         target_update(&node->targets[i], old);
     cluster_map_free(old);
+    atomic_store(&node->part->epoch, map->epoch);
     if (node_leads(node))
         group_offer(node);
     fiber_queue_wake_all(&node->adopted);
@@ -291,7 +326,7 @@ int node_adopt(struct node *node, struct cluster_map *map)
         return 0;
     }
     if (error == 0 && map->table == NULL)
-        error = cluster_map_place(map);
+        error = cluster_map_place(map, node->map);
     if (error == 0 && node_leads(node))
         error = save_map(node, map);
     if (error == 0) {
@@ -471,7 +506,7 @@ static void beat(struct node *node)
     struct wire_heartbeat_reply reply;
     memcpy(ask.node, node->config.name, ask.node_len);
     ask.incarnation = node->incarnation;
-    ask.epoch = node->map == NULL ? 0 : node->map->epoch;
+    ask.epoch = group_epoch(node->group);
     for (unsigned i = 0; i < node->group->targets_count; i++) {
         const struct group_target *t = &node->group->targets[i];
         if (t->failed)

@@ -127,9 +127,19 @@ static int part_caught_up(void *ctx, const struct wire_caught_up *ask,
     return question(ctx, put_caught_up, ask, reply);
 }
 
+static int put_moved(struct authority_door door, const void *ask, void *reply)
+{
+    return door.ops->moved(door.ctx, ask, reply);
+}
+
+static int part_moved(void *ctx, const struct wire_moved *ask, struct wire_moved_reply *reply)
+{
+    return question(ctx, put_moved, ask, reply);
+}
+
 /* What a part asks that does not lead; the other questions are the leader's. */
-static const struct authority_ops part_ops = {.caught_up = part_caught_up};
-_Static_assert(sizeof part_ops == 4 * sizeof(void (*)(void)),
+static const struct authority_ops part_ops = {.caught_up = part_caught_up, .moved = part_moved};
+_Static_assert(sizeof part_ops == 5 * sizeof(void (*)(void)),
                "a question to the authority was added: do parts that do not lead ask it?");
 
 /* ---- creation ---- */
@@ -241,6 +251,14 @@ void group_want(struct node *node, uint64_t epoch)
     while (wanted < epoch && !atomic_compare_exchange_weak(&group->wanted_epoch, &wanted, epoch))
         ;
     bell_ring(&group->want, group->parts[0].reactor);
+}
+
+uint64_t group_epoch(const struct node_group *group)
+{
+    uint64_t epoch = UINT64_MAX;
+    for (unsigned i = 0; i < group->parts_count; i++)
+        epoch = MIN(epoch, atomic_load(&group->parts[i].epoch));
+    return epoch;
 }
 
 /* ---- to each part and back ---- */

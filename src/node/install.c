@@ -10,6 +10,8 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/macros.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
 
@@ -52,6 +54,14 @@ static int fetch_call(struct target *t, const struct member *to, const struct bl
     return 0;
 }
 
+/* What is to be said of several members that could not help: gone, damaged, or not to be had now. */
+static int worse(int worst, int error)
+{
+    if (error == SHOAL_E_CHANGED || (error == SHOAL_E_HOLLOW && worst != SHOAL_E_CHANGED))
+        return error;
+    return worst;
+}
+
 /*
  * Any description of this version but a marker's, which knows no layout: all but position, form and
  * shard_len is the same everywhere.
@@ -66,8 +76,7 @@ static int fetch_desc(struct target *t, const struct members *set, const struct 
         int error = fetch_call(t, &set->at[i], id, version, 0, NULL, desc);
         if (error == 0 && desc->form != BLOB_MARKER)
             return 0;
-        if (error == SHOAL_E_CHANGED)
-            worst = error;
+        worst = worse(worst, error);
     }
     return worst;
 }
@@ -87,13 +96,29 @@ static int fetch_copy(struct target *t, const struct members *set, const struct 
         if (error == 0 && theirs.form == BLOB_BYTES && theirs.shard_len == desc->stripe_len &&
             crc32c(0, buffer, desc->stripe_len) == desc->stripe_crc)
             return 0;
-        if (error == SHOAL_E_CHANGED)
-            worst = error;
+        worst = worse(worst, error);
     }
     return worst;
 }
 
-/* A shard: from k others, by the code. @buffer has room for the whole stripe and its parity. */
+/* A shard of which another serves the position: it is just what that one has. */
+static int fetch_same(struct target *t, const struct members *set, const struct blob_desc *desc,
+                      unsigned position, uint32_t len, uint8_t *shard)
+{
+    struct blob_desc theirs;
+    if ((set->present >> position & 1) == 0 || set->at[position].target == t->id)
+        return SHOAL_E_UNAVAILABLE;
+    int error = fetch_call(t, &set->at[position], &desc->id, &desc->version, len, shard, &theirs);
+    if (error == 0 && (theirs.form != BLOB_BYTES || theirs.position != position ||
+                       theirs.shard_len != len))
+        error = SHOAL_E_CORRUPT;
+    return error;
+}
+
+/*
+ * A shard: from the one that has it, else from k others, by the code. @buffer has room for the whole
+ * stripe and its parity.
+ */
 static int fetch_shard(struct target *t, const struct members *set, const struct blob_desc *desc,
                        unsigned position, uint8_t *buffer)
 {
@@ -106,6 +131,9 @@ static int fetch_shard(struct target *t, const struct members *set, const struct
         return SHOAL_E_CORRUPT;
     for (unsigned i = 0; i < layout.holders; i++)
         shards[i] = buffer + (size_t)i * layout.shard_len;
+    if (fetch_same(t, set, desc, position, ec_layout_member_len(&layout, position),
+                   shards[position]) == 0)
+        return 0;
     uint32_t full = ec_layout_member_len(&layout, layout.k); /* parity is as long as the longest */
     for (unsigned i = 0; i < layout.holders && got < layout.k; i++) {
         struct blob_desc theirs;
@@ -113,8 +141,7 @@ static int fetch_shard(struct target *t, const struct members *set, const struct
         if (i == position || (set->present >> i & 1) == 0)
             continue;
         error = fetch_call(t, &set->at[i], &desc->id, &desc->version, len, shards[i], &theirs);
-        if (error == SHOAL_E_CHANGED)
-            worst = error;
+        worst = worse(worst, error);
         if (error != 0 || theirs.form != BLOB_BYTES || theirs.position != i ||
             theirs.shard_len != len)
             continue;
@@ -128,37 +155,44 @@ static int fetch_shard(struct target *t, const struct members *set, const struct
                           1u << position);
 }
 
-/* Is this piece wanted here still? Return: 1 no, it is here or newer is; 0 yes. */
-static int is_here(struct target *t, const struct blob_id *id, const struct blob_version *version)
+/*
+ * Is the piece of @position wanted here still? What this target kept of another position, from a time
+ * when it had that, is none (R40). Return: 1 no, it is here or newer is; 0 yes; or an error.
+ */
+static int is_here(struct target *t, const struct blob_id *id, const struct blob_version *version,
+                   unsigned position)
 {
     struct engine_entry committed = {0}, prepared = {0};
     (void)engine_find(t->engine, id, &committed, &prepared);
     int order = blob_version_compare(&committed.version, version);
-    if (order > 0 || (order == 0 && !committed.hollow))
+    if (order > 0)
         return 1;
-    if (blob_version_compare(&prepared.version, version) == 0 && !prepared.hollow)
-        return engine_commit(t->engine, id, version) == 0 ? 1 : 0;
-    return 0;
+    if (order == 0 && committed.position != position && !PLANTED(kept_position))
+        return engine_drop(t->engine, id, version);
+    if (order == 0 && !committed.hollow)
+        return 1;
+    if (blob_version_compare(&prepared.version, version) != 0)
+        return 0;
+    if (prepared.position != position)
+        return engine_abort(t->engine, id, version);
+    return !prepared.hollow && engine_commit(t->engine, id, version) == 0 ? 1 : 0;
 }
 
 static int install(struct target *t, const struct members *set, const struct blob_id *id,
-                   const struct blob_version *version, uint64_t *bytes)
+                   const struct blob_version *version, unsigned position, uint64_t *bytes)
 {
     struct node *node = t->node;
     struct blob_desc desc;
     struct ec_layout layout;
-    int position = members_position(set, t->id);
-    if (position < 0)
-        return SHOAL_E_INVALID;
     int error = fetch_desc(t, set, id, version, &desc);
     if (error == 0)
         error = ec_layout_init(&layout, desc.k == 0 ? 1 : desc.k, desc.m, desc.stripe_len);
     if (error != 0)
         return error;
-    bool holds = desc.form != BLOB_TOMBSTONE && (unsigned)position < layout.holders;
+    bool holds = desc.form != BLOB_TOMBSTONE && position < layout.holders;
     desc.position = (uint8_t)position;
     desc.form = desc.form == BLOB_TOMBSTONE ? BLOB_TOMBSTONE : holds ? BLOB_BYTES : BLOB_MARKER;
-    desc.shard_len = holds ? ec_layout_member_len(&layout, (unsigned)position) : 0;
+    desc.shard_len = holds ? ec_layout_member_len(&layout, position) : 0;
     uint8_t *buffer = NULL, *piece = NULL;
     if (desc.shard_len > 0) {
         size_t room = ec_layout_is_coded(&layout) ? (size_t)layout.holders * layout.shard_len
@@ -168,11 +202,13 @@ static int install(struct target *t, const struct members *set, const struct blo
             return SHOAL_E_BUSY;
         piece = buffer + (ec_layout_is_coded(&layout) ? (size_t)position * layout.shard_len : 0);
         error = ec_layout_is_coded(&layout)
-                    ? fetch_shard(t, set, &desc, (unsigned)position, buffer)
+                    ? fetch_shard(t, set, &desc, position, buffer)
                     : fetch_copy(t, set, &desc, buffer);
     }
     struct iovec iov = {piece, desc.shard_len};
-    if (error == 0 && !is_here(t, id, version))
+    int here = error == 0 ? is_here(t, id, version, position) : error;
+    error = MIN(here, 0);
+    if (here == 0)
         error = engine_repair(t->engine, &desc, &iov, desc.shard_len > 0, NULL);
     if (buffer != NULL)
         dma_put(node->config.arena, buffer);
@@ -189,10 +225,12 @@ int install_piece(struct target *t, const struct blob_id *id, const struct blob_
     int error = install_lock(t, id, &lock);
     if (error != 0)
         return error;
-    if (!node_members_of(t->node, id, &set))
-        error = SHOAL_E_NO_POOL;
-    else if (is_here(t, id, version) == 0)
-        error = install(t, &set, id, version, bytes);
+    int place = node_members_of(t->node, id, &set) ? members_place(&set, t->id) : -1;
+    unsigned position = place < 0 ? 0 : place_position((unsigned)place);
+    int here = place < 0 ? SHOAL_E_NOT_SERVING : is_here(t, id, version, position);
+    error = MIN(here, 0);
+    if (here == 0)
+        error = install(t, &set, id, version, position, bytes);
     install_unlock(t, lock);
     return error == SHOAL_E_LOW_WATER ? 0 : error;
 }

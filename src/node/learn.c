@@ -3,18 +3,25 @@
  * Catching up (R27 to R29). A learner takes every write from its first epoch on; what was written
  * before, it learns from each slot's primary: what that lists and is not here is fetched, and what is
  * here from before and that does not list is dropped. When all slots are done it asks to be clean.
+ * Taking over a position of another target is the same, slot by slot (R36 to R39).
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/macros.h"
+#include "base/planted.h"
 #include "node/node_private.h"
 #include "shoal/error.h"
+
+#define MOVED_NS NODE_S      /* between telling of what is learned */
+#define SWEEP_NS (5 * NODE_S) /* between sweeps for what has moved away */
 
 struct lesson {
     struct target *target;
     uint32_t pool, partition;
+    unsigned position; /* that it learns */
     struct member primary;
     uint64_t since;
     uint64_t bytes; /* fetched since the last pause */
@@ -70,7 +77,7 @@ static int compare_digests(struct lesson *l)
     if (error != 0)
         return error;
     uint64_t objects, hash;
-    slot_digest(l->target, l->pool, l->partition, false, &objects, &hash);
+    slot_digest(l->target, l->pool, l->partition, l->position, &objects, &hash);
     return objects == reply.objects && hash == reply.hash && !has_old_prepared(l);
 }
 
@@ -87,7 +94,11 @@ static void keep_pace(struct lesson *l)
 
 static int learn_entry(struct lesson *l, const struct wire_item_entry *item)
 {
+    struct pool_view pool;
     int error = install_piece(l->target, &item->id, &item->version, &l->bytes);
+    /* Damaged where it was: for a cache that is a miss. */
+    if (error == SHOAL_E_HOLLOW && node_pool_view(l->target->node, l->pool, &pool) && pool.cache)
+        error = 0;
     /* Gone there: replaced since, and then the newer one came here too. */
     if (error == SHOAL_E_CHANGED)
         error = 0;
@@ -147,7 +158,8 @@ static int forget_entry(struct lesson *l, const struct engine_entry *e,
                         const struct wire_item_testimony *there)
 {
     struct target *t = l->target;
-    bool listed = blob_version_compare(&there->committed, &e->version) == 0;
+    bool listed = blob_version_compare(&there->committed, &e->version) == 0 &&
+                  e->position == l->position;
     install_wait(t, &e->id);
     if (listed && e->prepared)
         return engine_commit(t->engine, &e->id, &e->version);
@@ -217,9 +229,13 @@ static int learn_slot(struct target *t, uint32_t pool, uint32_t partition)
     struct members set;
     if (!node_members(t->node, pool, partition, &set) || set.primary < 0)
         return SHOAL_E_UNAVAILABLE;
+    int place = members_place(&set, t->id);
+    if (place < 0)
+        return SHOAL_E_STALE_EPOCH;
     struct lesson l = {.target = t,
                        .pool = pool,
                        .partition = partition,
+                       .position = place_position((unsigned)place),
                        .primary = set.at[set.primary],
                        .since = t->learner_since};
     int same = compare_digests(&l);
@@ -229,13 +245,16 @@ static int learn_slot(struct target *t, uint32_t pool, uint32_t partition)
     return error != 0 ? error : forget_rest(&l);
 }
 
+/* What this target learns now: as a learner what it serves, and only then what it is to take over. */
 static bool is_learners(const struct target *t, uint32_t pool, uint32_t partition)
 {
     struct members set;
-    if (!node_members(t->node, pool, partition, &set) || set.width <= 1)
+    if (!node_members(t->node, pool, partition, &set))
         return false;
-    int position = members_position(&set, t->id);
-    return position >= 0 && (set.learners >> position & 1) != 0;
+    int place = members_place(&set, t->id);
+    if (place < 0 || ((set.learners & ~set.leaving) >> place & 1) == 0)
+        return false;
+    return (t->state == TARGET_LEARNER) == (place < (int)BLOB_SET_MAX);
 }
 
 static bool still_learning(const struct target *t, uint64_t since)
@@ -243,11 +262,64 @@ static bool still_learning(const struct target *t, uint64_t since)
     return t->serving && t->learner_since == since && !t->node->stopping;
 }
 
-/* One pass over the slots that are not learned yet. Return: how many are left. */
+/* A row moves when every pool of its width has its slot learned. */
+static bool row_is_learned(const struct target *t, unsigned width, uint32_t partition)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < t->node->map->pools_count; i++) {
+        const struct map_pool *pool = &t->node->map->pools[i];
+        const uint8_t *slot = target_slot(t, pool->id, partition);
+        if (map_pool_width(pool) != width)
+            continue;
+        if (slot == NULL || (*slot & SLOT_MOVING) == 0 ||
+            ((*slot & SLOT_LEARNED) == 0 && !PLANTED(lost_range)))
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static void collect_moved(const struct target *t, struct wire_moved *ask)
+{
+    uint32_t partitions = 1u << t->node->map->partition_bits;
+    for (unsigned width = 1; width <= PLACE_WIDTH_MAX; width++)
+        for (uint32_t p = 0; p < partitions && ask->rows_count < ARRAY_LEN(ask->rows); p++)
+            if (row_is_learned(t, width, p))
+                ask->rows[ask->rows_count++].row = map_row_key(width, p);
+}
+
+/* What is learned under this epoch, as far as it goes into one message, is to be ours (R38). */
+static void say_moved(struct target *t)
+{
+    struct node *node = t->node;
+    struct wire_moved *ask = calloc(1, sizeof *ask);
+    struct wire_moved_reply reply;
+    if (ask == NULL || node->map == NULL)
+        return free(ask);
+    ask->target = t->id;
+    ask->incarnation = node->incarnation;
+    ask->epoch = node->map->epoch;
+    collect_moved(t, ask);
+    int error = ask->rows_count == 0 ? SHOAL_E_NOT_FOUND : engine_sync(t->engine);
+    if (error == 0)
+        error = node->config.authority.ops->moved(node->config.authority.ctx, ask, &reply);
+    if (error == 0) {
+        LOG_INFO("target %u has learned %u rows that move to it", t->id, ask->rows_count);
+        node_want_epoch(node, reply.epoch);
+        node_wait_epoch(node, reply.epoch, node_now(node) + NODE_S);
+    }
+    free(ask);
+}
+
+/*
+ * One pass over the slots that are not learned yet; what moves is told of in between, for what others
+ * wait for need not wait for the rest. Return: how many are left.
+ */
 static uint64_t learn_pass(struct target *t)
 {
     struct node *node = t->node;
     uint64_t left = 0, done = 0, since = t->learner_since;
+    uint64_t told_ns = node_now(node);
     for (unsigned i = 0; i < t->slots_count; i++) {
         uint32_t pool = t->slots[i].pool;
         for (uint32_t p = 0; still_learning(t, since) && p >> node->map->partition_bits == 0; p++) {
@@ -258,6 +330,9 @@ static uint64_t learn_pass(struct target *t)
                 continue;
             uint64_t epoch = node->map->epoch;
             int error = (*slot & SLOT_LEARNED) != 0 ? 0 : learn_slot(t, pool, p);
+            if (error != 0)
+                LOG_DEBUG("target %u: partition %u of pool %u is not learned: %s", t->id, p, pool,
+                          shoal_error_text(error));
             slot = target_slot(t, pool, p);
             /* Under another epoch the primary may be another: then it is walked again (R29). */
             if (error == 0 && slot != NULL && node->map->epoch == epoch)
@@ -268,6 +343,10 @@ static uint64_t learn_pass(struct target *t)
                 left++;
             t->learn_done = done;
             t->learn_total = MAX(t->learn_total, done + left);
+            if (t->state == TARGET_CLEAN && node_now(node) - told_ns >= MOVED_NS) {
+                say_moved(t);
+                told_ns = node_now(node);
+            }
         }
     }
     t->learn_total = done + left;
@@ -290,6 +369,56 @@ static void say_caught_up(struct target *t)
     }
 }
 
+/* ---- what others have now ---- */
+
+static bool is_foreign(const struct target *t, const struct blob_id *id)
+{
+    const uint8_t *slot = target_slot(t, id->pool, node_partition(t->node, id));
+    return t->serving && slot != NULL && (*slot & SLOT_MEMBER) == 0;
+}
+
+/*
+ * One at a time, each at just its version, and by the fiber that learns: should the slot come back to
+ * this target meanwhile, then nothing that it learns there is dropped after it (R39).
+ */
+static unsigned drop_foreign_of(struct target *t, uint32_t partition)
+{
+    struct engine_entry entries[32];
+    uint64_t cursor = 0;
+    unsigned dropped = 0;
+    do {
+        unsigned count = engine_list(t->engine, partition, &cursor, entries, ARRAY_LEN(entries));
+        for (unsigned i = 0; i < count; i++) {
+            const struct engine_entry *e = &entries[i];
+            if (!is_foreign(t, &e->id))
+                continue;
+            int error = e->prepared ? engine_abort(t->engine, &e->id, &e->version)
+                                    : engine_drop(t->engine, &e->id, &e->version);
+            dropped += error == 0;
+        }
+    } while (cursor != 0 && t->serving);
+    return dropped;
+}
+
+/* Until a sweep finds nothing: a write that was under way when the slot moved may come after one. */
+static void drop_foreign(struct target *t)
+{
+    struct node *node = t->node;
+    uint64_t dropped = 0;
+    t->foreign = false;
+    for (uint32_t p = 0; t->serving && p >> node->map->partition_bits == 0; p++) {
+        bool foreign = false;
+        for (unsigned i = 0; i < t->slots_count; i++)
+            foreign |= (t->slots[i].flags[p] & SLOT_MEMBER) == 0;
+        if (foreign)
+            dropped += drop_foreign_of(t, p);
+    }
+    if (dropped > 0)
+        LOG_INFO("target %u: %llu pieces dropped that others have now", t->id,
+                 (unsigned long long)dropped);
+    t->foreign |= dropped > 0 || !t->serving;
+}
+
 /* A map calls it clean: what its device once lost it has again, and need not say at each start. */
 static void forget_stale(struct target *t)
 {
@@ -307,15 +436,25 @@ void node_learner(void *arg)
 {
     struct target *t = arg;
     struct node *node = t->node;
+    uint64_t swept_ns = 0;
     while (!node->stopping) {
+        if (t->serving && t->foreign && node_now(node) >= swept_ns + SWEEP_NS) {
+            drop_foreign(t);
+            swept_ns = node_now(node);
+        }
         if (!t->serving || t->learner_since == 0) {
             forget_stale(t);
-            fiber_queue_wait(&t->learn_wake);
+            if (t->serving && t->foreign)
+                fiber_queue_wait_until(&t->learn_wake, swept_ns + SWEEP_NS);
+            else
+                fiber_queue_wait(&t->learn_wake);
             continue;
         }
         uint64_t since = t->learner_since, epoch = node->map->epoch;
         uint64_t left = learn_pass(t);
-        if (left == 0 && still_learning(t, since) && node->map->epoch == epoch)
+        if (t->state == TARGET_CLEAN)
+            say_moved(t);
+        else if (left == 0 && still_learning(t, since) && node->map->epoch == epoch)
             say_caught_up(t);
         if (still_learning(t, since))
             fiber_queue_wait_until(&t->learn_wake, node_now(node) + 5 * NODE_RETRY_NS);

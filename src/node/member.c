@@ -23,13 +23,13 @@ static int prepare_check(struct request *r, const struct wire_prepare *ask)
         return error;
     if (!node_members_of(r->node, &ask->desc.id, &set))
         return SHOAL_E_NO_POOL;
-    int position = members_position(&set, r->target->id);
-    if (position < 0 || (set.taking >> position & 1) == 0)
+    int place = members_place(&set, r->target->id);
+    if (place < 0 || (set.taking >> place & 1) == 0)
         return SHOAL_E_NOT_SERVING;
     if (set.primary < 0 || set.at[set.primary].target != ask->primary ||
         !request_is_from(r, ask->primary))
         return SHOAL_E_DENIED;
-    if (ask->desc.position != position || ask->desc.shard_len > ENGINE_PAYLOAD_MAX ||
+    if (ask->desc.position != place_position((unsigned)place) || ask->desc.shard_len > ENGINE_PAYLOAD_MAX ||
         net_request_payload_len(r->net) != ask->desc.shard_len)
         return SHOAL_E_INVALID;
     return 0;
@@ -425,7 +425,7 @@ void serve_digest(struct request *r)
         reply_status(r, error);
         return;
     }
-    slot_digest(r->target, ask.pool, ask.partition, true, &reply.objects, &reply.hash);
+    slot_digest(r->target, ask.pool, ask.partition, SLOT_ALL, &reply.objects, &reply.hash);
     REPLY(r, digest, &reply, NULL, 0);
 }
 

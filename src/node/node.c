@@ -185,7 +185,7 @@ static int load_map(struct node *node)
     if (error == 0)
         error = cluster_map_decode(bytes, len, &node->map);
     if (error == 0)
-        error = cluster_map_place(node->map);
+        error = cluster_map_place(node->map, NULL);
     free(bytes);
     return error;
 }

@@ -9,7 +9,7 @@
  *   abort.c    taking back                    commit.c   commits, in batches
  *   member.c   what primaries ask             read.c     get, stat, exists, list
  *   settle.c   before a new primary serves    decide.c   what it decides of each object
- *   learn.c    catching up                    install.c  fetching one piece from the others
+ *   learn.c    catching up, moving            install.c  fetching one piece from the others
  *   upload.c   large blobs                    care.c     tombstones, eviction, stripes, scrub
  *   group.c    the parts of a node that runs on several reactors
  *
@@ -50,15 +50,36 @@ struct member {
     bool lost;
 };
 
-/* Positions as bits. @taking: write-taking, clean ones even while absent (R4). */
+/*
+ * The first BLOB_SET_MAX places are those who serve the positions; BLOB_SET_MAX + i is who takes the
+ * writes of position i beside (R36): the learner that is to take it over, or who just left it.
+ */
+#define MEMBERS_MAX (2u * BLOB_SET_MAX)
+
+/*
+ * Places as bits. @taking: write-taking, clean ones even while absent (R4); @learners: of those, who is
+ * not clean; @leaving: of those, who gave its position up.
+ */
 struct members {
     uint64_t epoch;
     unsigned width;
     int primary;
-    uint16_t clean, present, learners, taking;
+    uint32_t clean, present, learners, leaving, taking;
     bool writable; /* R5 */
-    struct member at[BLOB_SET_MAX];
+    struct member at[MEMBERS_MAX];
 };
+
+/* The position whose piece the member at this place holds. */
+static inline unsigned place_position(unsigned place)
+{
+    return place % BLOB_SET_MAX;
+}
+
+/* Places as positions. */
+static inline uint16_t places_positions(uint32_t places)
+{
+    return (uint16_t)((places | places >> BLOB_SET_MAX) & ((1u << BLOB_SET_MAX) - 1));
+}
 
 /* What operations need of a pool. */
 struct pool_view {
@@ -136,7 +157,14 @@ struct version_age {
     struct blob_version next;
 };
 
-enum slot_flags { SLOT_MINE = 1, SLOT_SETTLED = 2, SLOT_LEARNED = 4 };
+/* @SLOT_MOVING: this target is to take a position over; @SLOT_MEMBER: it has a place in the set. */
+enum slot_flags {
+    SLOT_MINE = 1,
+    SLOT_SETTLED = 2,
+    SLOT_LEARNED = 4,
+    SLOT_MOVING = 8,
+    SLOT_MEMBER = 16,
+};
 
 struct slots {
     uint32_t pool;
@@ -167,7 +195,9 @@ struct target {
     bool failed;  /* its engine stopped */
     enum target_state state;
     bool lost;
-    uint64_t learner_since; /* E_learn, 0: no learner */
+    uint64_t learner_since; /* E_learn, 0: it learns nothing */
+    uint32_t moving;        /* slots that it is to take over */
+    bool foreign;           /* it may hold something of slots in which it has no place */
 
     uint64_t counter; /* of versions */
     struct slots *slots;
@@ -253,6 +283,7 @@ struct group_part {
     struct node *node;
     _Atomic(struct offer *) offer;
     struct bell offered;
+    _Atomic uint64_t epoch; /* that it has adopted */
 };
 
 struct node_group {
@@ -327,7 +358,7 @@ uint8_t *target_slot(const struct target *target, uint32_t pool, uint32_t partit
 bool target_is_primary(const struct target *target, const struct members *members);
 /* 0 when this target may act as primary of the object now; else what to answer. */
 int target_primary_check(const struct target *target, const struct blob_id *id);
-int members_position(const struct members *members, uint32_t target);
+int members_place(const struct members *members, uint32_t target); /* -1: none */
 static inline uint32_t node_partition(const struct node *node, const struct blob_id *id)
 {
     return cluster_map_partition(node->map, id);
@@ -346,6 +377,7 @@ struct group_target *group_target_of(struct node_group *group, uint32_t id);
 void group_offer(struct node *leader);             /* its map and incarnation, to all others */
 void group_follow(void *node);                     /* loop of the others: takes them */
 void group_want(struct node *node, uint64_t epoch); /* the leader should fetch it */
+uint64_t group_epoch(const struct node_group *group); /* that all parts are at (R39) */
 /* [fiber] if there are several: @look at each part in turn, on its reactor. */
 void group_visit(struct node *node, void (*look)(struct node *part, void *arg), void *arg);
 
@@ -404,6 +436,7 @@ int object_set_undecided(struct target *target, const struct blob_id *id,
                          const struct blob_version *version);
 /* The slot was lost or is settled anew. */
 void objects_slot_lost(struct target *target);
+/* Is something under way that is older, or not decided? */
 bool objects_older_in_slot(const struct target *target, uint32_t pool, uint32_t partition,
                            uint64_t epoch);
 struct blob_version target_low_water(const struct target *target);
@@ -530,8 +563,10 @@ void node_repairer(void *target); /* loop of a target */
 /* The next entries of the pool in this partition, as engine_list(); upload records too. */
 unsigned slot_list(struct target *target, uint32_t pool, uint32_t partition, uint64_t *cursor,
                    struct engine_entry *entries, unsigned max);
-/* Of what is committed; a learner does not count what is damaged here, its primary does. */
-void slot_digest(struct target *target, uint32_t pool, uint32_t partition, bool hollow_too,
+/* Of what is committed; a learner does not count what is damaged here, and pieces of other positions
+ * make it another. */
+#define SLOT_ALL UINT32_MAX
+void slot_digest(struct target *target, uint32_t pool, uint32_t partition, uint32_t position,
                  uint64_t *objects, uint64_t *hash);
 
 /* ---- settle.c, learn.c, care.c: loops of a target ---- */

@@ -174,7 +174,9 @@ bool objects_older_in_slot(const struct target *t, uint32_t pool, uint32_t parti
     list_for_each(&t->versioned, struct object, node, object) {
         bool in_slot = (object->id.pool & ~BLOB_POOL_UPLOADS) == pool &&
                        node_partition(t->node, &object->id) == partition;
-        if (in_slot && !PLANTED(forgotten_write) && !blob_version_is_none(&object->version) && object->version.epoch < epoch)
+        if (in_slot && !PLANTED(forgotten_write) &&
+            (object->undecided || (!blob_version_is_none(&object->version) &&
+                                   object->version.epoch < epoch)))
             return true;
     }
     return false;

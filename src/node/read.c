@@ -107,9 +107,9 @@ static int reader_check(struct request *r, const struct blob_id *id, bool *alone
         return error;
     if (!node_members_of(r->node, id, &set))
         return SHOAL_E_NO_POOL;
-    int position = members_position(&set, r->target->id);
-    uint16_t readable = PLANTED(answering_learner) ? set.taking : set.clean;
-    if (position < 0 || (readable >> position & 1) == 0)
+    int place = members_place(&set, r->target->id);
+    uint32_t readable = PLANTED(answering_learner) ? set.taking : set.clean;
+    if (place < 0 || (readable >> place & 1) == 0)
         return SHOAL_E_NOT_SERVING;
     *alone = set.width == 1 && r->target->lost;
     return 0;

@@ -17,12 +17,12 @@ struct round {
     struct members set;
     struct blob_version low_water;
     struct fiber_group group;
-    int results[BLOB_SET_MAX];
+    int results[MEMBERS_MAX];
 };
 
 struct send {
     struct round *round;
-    unsigned position;
+    unsigned place;
 };
 
 static void fill_desc(const struct replica_op *op, unsigned position, struct blob_desc *desc)
@@ -41,8 +41,8 @@ static void send_prepare(void *arg)
     struct round *round = send.round;
     struct replica_op *op = round->op;
     struct node *node = op->target->node;
-    const struct member *to = &round->set.at[send.position];
-    const struct shard *shard = &op->shards[send.position];
+    const struct member *to = &round->set.at[send.place];
+    const struct shard *shard = &op->shards[place_position(send.place)];
     uint8_t header[2048];
     struct wire_prepare ask = {
         .base = op->base,
@@ -50,7 +50,7 @@ static void send_prepare(void *arg)
         .low_water = round->low_water,
         .shard_crc = shard->crc,
     };
-    fill_desc(op, send.position, &ask.desc);
+    fill_desc(op, place_position(send.place), &ask.desc);
     struct wire_head head = node_head(node, WIRE_prepare, to->target, op->desc.request);
     struct iovec payload = {(void *)(uintptr_t)shard->data, ask.desc.shard_len};
     uint64_t deadline = node_now(node) + node->config.call_ns;
@@ -63,8 +63,8 @@ static void send_prepare(void *arg)
         .payload_sums = shard->units,
         .deadline_ns = MIN(deadline, op->deadline_ns),
     };
-    round->results[send.position] = head.epoch == round->set.epoch ? node_call(node, to, &call)
-                                                                   : SHOAL_E_STALE_EPOCH;
+    round->results[send.place] = head.epoch == round->set.epoch ? node_call(node, to, &call)
+                                                                : SHOAL_E_STALE_EPOCH;
     fiber_group_done(&round->group);
 }
 
@@ -87,15 +87,15 @@ static int prepare_here(struct replica_op *op, unsigned position, uint64_t epoch
 }
 
 /* Sends to all of @missing, writes here, and waits for everybody. */
-static void run_round(struct round *round, uint16_t missing)
+static void run_round(struct round *round, uint32_t missing)
 {
     struct replica_op *op = round->op;
     struct node *node = op->target->node;
-    struct send sends[BLOB_SET_MAX];
-    int own = members_position(&round->set, op->target->id);
+    struct send sends[MEMBERS_MAX];
+    int own = members_place(&round->set, op->target->id);
     round->low_water = target_low_water(op->target);
     fiber_group_init(&round->group);
-    for (unsigned i = 0; i < round->set.width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if ((missing >> i & 1) == 0 || (int)i == own)
             continue;
         sends[i] = (struct send){round, i};
@@ -103,7 +103,7 @@ static void run_round(struct round *round, uint16_t missing)
         node_run_call(node, send_prepare, &sends[i]);
     }
     if (own >= 0 && (missing >> own & 1) != 0)
-        round->results[own] = prepare_here(op, (unsigned)own, round->set.epoch);
+        round->results[own] = prepare_here(op, place_position((unsigned)own), round->set.epoch);
     fiber_group_wait(&round->group);
 }
 
@@ -128,16 +128,26 @@ static bool may_pass(int error)
     }
 }
 
-/* R17: everybody who takes writes now was asked, in this incarnation, to hold this version. */
-static bool all_were_asked(const struct members *now, const struct members *asked)
+/*
+ * R17: everybody who takes writes now was asked, in this incarnation, to hold its piece of this version.
+ * The two of a position may have changed places meanwhile. @durable: places of @asked, made those of
+ * @now.
+ */
+static bool all_were_asked(const struct members *now, const struct members *asked,
+                           uint32_t *durable)
 {
-    for (unsigned i = 0; i < now->width; i++) {
+    uint32_t still = 0;
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if ((now->taking >> i & 1) == 0)
             continue;
-        if ((asked->taking >> i & 1) == 0 || asked->at[i].target != now->at[i].target ||
-            asked->at[i].incarnation != now->at[i].incarnation)
+        int was = members_place(asked, now->at[i].target);
+        if (was < 0 || (asked->taking >> was & 1) == 0 ||
+            place_position((unsigned)was) != place_position(i) ||
+            asked->at[was].incarnation != now->at[i].incarnation)
             return false;
+        still |= (*durable >> was & 1) << i;
     }
+    *durable = still;
     return true;
 }
 
@@ -157,7 +167,7 @@ static int still_as_judged(const struct replica_op *op)
 static void take_version(struct replica_op *op, const struct members *set)
 {
     op->desc.version = object_take_version(op->object);
-    op->desc.depends = set->taking;
+    op->desc.depends = places_positions(set->taking);
 }
 
 static void commit(struct replica_op *op, const struct members *set)
@@ -175,15 +185,15 @@ static void commit(struct replica_op *op, const struct members *set)
 }
 
 /* Notes who has it. Return: 0, SHOAL_E_BUSY when some may have it later, or a refusal. */
-static int judge_round(struct round *round, uint16_t missing, uint16_t *durable)
+static int judge_round(struct round *round, uint32_t missing, uint32_t *durable)
 {
     int pending = 0, refusal = 0;
-    for (unsigned i = 0; i < round->set.width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         if ((missing >> i & 1) == 0)
             continue;
         int result = round->results[i];
         if (result == 0)
-            *durable |= (uint16_t)(1u << i);
+            *durable |= 1u << i;
         else if (may_pass(result))
             pending = SHOAL_E_BUSY;
         else if (refusal == 0)
@@ -193,7 +203,7 @@ static int judge_round(struct round *round, uint16_t missing, uint16_t *durable)
 }
 
 /* True once the write may be acknowledged under the map as it is now (R12, R17). */
-static bool may_commit(const struct node *node, const struct round *round, uint16_t durable,
+static bool may_commit(const struct node *node, const struct round *round, uint32_t durable,
                        int error)
 {
     if (PLANTED(early_ack) && error == SHOAL_E_BUSY &&
@@ -217,7 +227,7 @@ int replicate(struct replica_op *op, bool *unlocked)
     struct node *node = t->node;
     struct members asked = {0};
     struct round round = {.op = op};
-    uint16_t durable = 0;
+    uint32_t durable = 0;
     *unlocked = false;
     for (;;) {
         bool begun = !blob_version_is_none(&op->object->version);
@@ -240,7 +250,7 @@ int replicate(struct replica_op *op, bool *unlocked)
             node_wait_epoch(node, round.set.epoch + 1, op->deadline_ns);
             continue;
         }
-        if (!begun || !all_were_asked(&round.set, &asked)) {
+        if (!begun || !all_were_asked(&round.set, &asked, &durable)) {
             if (object_is_restless(op->object)) {
                 abort_later(op->object);
                 *unlocked = true;
@@ -250,7 +260,7 @@ int replicate(struct replica_op *op, bool *unlocked)
             durable = 0;
         }
         asked = round.set;
-        uint16_t missing = (uint16_t)(round.set.taking & ~durable);
+        uint32_t missing = round.set.taking & ~durable;
         run_round(&round, missing);
         if (op->object->lost)
             continue;

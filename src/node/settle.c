@@ -130,6 +130,9 @@ static void ask_witness(void *arg)
                       : settle_call(ask->settling, &ask->witness->member, 0,
                                     1u << ask->settling->target->node->map->partition_bits, bytes);
     free(bytes);
+    if (ask->witness->error != 0)
+        LOG_DEBUG("settling: target %u did not answer: %s", ask->witness->member.target,
+                  shoal_error_text(ask->witness->error));
     fiber_group_done(ask->group);
 }
 
@@ -190,7 +193,7 @@ static int find_witnesses(struct settling *s)
         if (!wants_settling(s, p, &set))
             continue;
         s->slots++;
-        for (unsigned i = 0; i < set.width; i++)
+        for (unsigned i = 0; i < MEMBERS_MAX; i++)
             if ((set.taking >> i & 1) != 0 && set.at[i].target != s->target->id &&
                 settling_witness(s, set.at[i].target) == NULL)
                 s->witnesses[s->witnesses_count++].member = set.at[i];
@@ -231,7 +234,7 @@ static bool slot_is_unresolved(const struct settling *s, uint32_t partition)
 
 static bool everybody_answered(struct settling *s, const struct members *set)
 {
-    for (unsigned i = 0; i < set->width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
         const struct witness *w = settling_witness(s, set->at[i].target);
         if ((set->taking >> i & 1) != 0 && set->at[i].target != s->target->id &&
             (w == NULL || w->error != 0 || w->member.incarnation != set->at[i].incarnation))

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Moves: what a changed map asks of the targets (R36), and the steps by which a position changes hands
+ * (R38, R39).
+ *
+ * A change of nodes, weights or states changes what placement gives, never who serves. Publishing
+ * compares the two and writes down the difference as holds; from these everybody knows which targets
+ * are to learn which positions. A hold goes when its position has moved. Another change in between
+ * gives another difference: there is nothing to be undone.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "cluster/map_private.h"
+#include "shoal/error.h"
+
+/* ---- publishing ---- */
+
+struct holds {
+    struct map_hold *list;
+    uint32_t count, room;
+};
+
+static int add_hold(struct holds *holds, uint32_t key, uint16_t target)
+{
+    if (holds->count == CLUSTER_HOLDS_MAX)
+        return SHOAL_E_TOO_LARGE;
+    if (holds->count == holds->room) {
+        uint32_t room = holds->room == 0 ? 64 : 2 * holds->room;
+        struct map_hold *list = realloc(holds->list, room * sizeof *list);
+        if (list == NULL)
+            return SHOAL_E_NO_MEMORY;
+        holds->list = list;
+        holds->room = room;
+    }
+    holds->list[holds->count++] = (struct map_hold){key, target, PLACE_NONE};
+    return 0;
+}
+
+static int hold_row(const struct cluster_map *map, unsigned width, uint32_t partition,
+                    const struct place_row *placed, struct holds *holds)
+{
+    const struct place_row *old = &map->table->rows[width][partition];
+    const struct move_row *move = map->moves == NULL || map->moves->rows[width] == NULL
+                                      ? NULL
+                                      : &map->moves->rows[width][partition];
+    int error = 0;
+    for (unsigned i = 0; i < width && error == 0; i++) {
+        /* Nobody to learn from, and nothing that may not be lost: whoever is placed there begins. */
+        if (width == 1 && old->target[i] == PLACE_NONE)
+            continue;
+        if (old->target[i] != placed->target[i])
+            error = add_hold(holds, hold_key(width, partition, i, false), old->target[i]);
+        /* Who is dead has left: it answers nobody (R3). */
+        if (error == 0 && move != NULL && (move->leaving >> i & 1) != 0 &&
+            map->targets[move->target[i]].up)
+            error = add_hold(holds, hold_key(width, partition, i, true), move->target[i]);
+    }
+    return error;
+}
+
+int map_moves_publish(struct cluster_map *map)
+{
+    struct place_table *placed;
+    struct holds holds = {0};
+    uint64_t placed_from;
+    /* The copy has the table of the map that it is a copy of; a first map has none. */
+    CHECK(map->table != NULL || map->holds_count == 0);
+    int error = map_table_balance(map, &placed, &placed_from);
+    if (error != 0)
+        return error;
+    for (unsigned width = 1; width <= PLACE_WIDTH_MAX && error == 0; width++) {
+        /* A width that no pool had yet: nothing is stored in it. */
+        if (placed->rows[width] == NULL || map->table == NULL || map->table->rows[width] == NULL)
+            continue;
+        for (uint32_t p = 0; p >> map->partition_bits == 0 && error == 0; p++)
+            error = hold_row(map, width, p, &placed->rows[width][p], &holds);
+    }
+    if (error != 0) {
+        free(placed);
+        free(holds.list);
+        return error;
+    }
+    free(map->holds);
+    map->holds = holds.list;
+    map->holds_count = holds.count;
+    return map_table_apply(map, placed, placed_from);
+}
+
+/* ---- steps ---- */
+
+static struct map_node *find_node(struct cluster_map *map, const char *name)
+{
+    for (uint32_t i = 0; i < map->nodes_count; i++)
+        if (!map->nodes[i].removed && strcmp(map->nodes[i].name, name) == 0)
+            return &map->nodes[i];
+    return NULL;
+}
+
+static bool row_exists(const struct cluster_map *map, unsigned width, uint32_t partition)
+{
+    return width >= 1 && width <= PLACE_WIDTH_MAX && partition >> map->partition_bits == 0 &&
+           map->moves != NULL && map->moves->rows[width] != NULL;
+}
+
+/* Return: did the target take a position over? */
+static bool switch_row(struct cluster_map *map, uint16_t target, unsigned width, uint32_t partition)
+{
+    if (!row_exists(map, width, partition))
+        return false;
+    struct place_row *row = &map->table->rows[width][partition];
+    struct move_row *move = &map->moves->rows[width][partition];
+    for (unsigned i = 0; i < width; i++) {
+        if (move->target[i] != target || (move->leaving >> i & 1) != 0)
+            continue;
+        uint16_t old = row->target[i];
+        row->target[i] = target;
+        move->target[i] = PLACE_NONE;
+        if (old != PLACE_NONE && map->targets[old].up) {
+            move->target[i] = old;
+            move->leaving |= (uint16_t)(1u << i);
+        }
+        return true;
+    }
+    return false;
+}
+
+int map_change_rows_moved(struct cluster_map *map, uint32_t id, uint32_t incarnation,
+                          uint64_t epoch, const uint32_t *rows, unsigned count)
+{
+    const struct map_target *target = cluster_map_target(map, id);
+    bool moved = false;
+    if (target == NULL)
+        return SHOAL_E_NOT_FOUND;
+    /* A target that is itself catching up would be no clean member of the row. */
+    if (map->nodes[target->node].incarnation != incarnation || !target->up ||
+        target->state != TARGET_CLEAN || epoch != map->epoch)
+        return SHOAL_E_STALE_EPOCH;
+    for (unsigned i = 0; i < count; i++)
+        moved |= switch_row(map, (uint16_t)(target - map->targets), rows[i] >> 27,
+                            rows[i] & ((1u << 27) - 1));
+    return moved ? 0 : SHOAL_E_EXISTS;
+}
+
+int map_change_node_left(struct cluster_map *map, const char *name, uint32_t incarnation,
+                         uint64_t epoch)
+{
+    const struct map_node *node = find_node(map, name);
+    bool left = false;
+    if (node == NULL)
+        return SHOAL_E_NOT_FOUND;
+    if (node->incarnation != incarnation || epoch != map->epoch)
+        return SHOAL_E_STALE_EPOCH;
+    uint32_t index = (uint32_t)(node - map->nodes);
+    for (uint32_t i = 0; i < map->holds_count; i++) {
+        const struct map_hold *hold = &map->holds[i];
+        if (!hold_is_leaving(hold) || map->targets[hold->target].node != index ||
+            !row_exists(map, hold_width(hold), hold_partition(hold)))
+            continue;
+        struct move_row *move = &map->moves->rows[hold_width(hold)][hold_partition(hold)];
+        unsigned position = hold_position(hold);
+        /* Changes of one batch may have come before: it is done away with once. */
+        if (move->target[position] != hold->target || (move->leaving >> position & 1) == 0)
+            continue;
+        move->target[position] = PLACE_NONE;
+        move->leaving &= (uint16_t)~(1u << position);
+        left = true;
+    }
+    return left ? 0 : SHOAL_E_EXISTS;
+}
+
+/* ---- what administrators, and time, change ---- */
+
+/* Could every pool be placed, and no worse than before? */
+static int check_pools(const struct cluster_map *map, bool as_well, const struct place_target *old)
+{
+    struct place_target *targets = map_place_targets(map);
+    int error = targets == NULL ? SHOAL_E_NO_MEMORY : 0;
+    for (uint32_t i = 0; i < map->pools_count && error == 0; i++) {
+        const struct map_pool *pool = &map->pools[i];
+        struct place_verdict now, before;
+        if (place_check(&now, targets, map->targets_count, pool->k, pool->m) != 0 ||
+            (as_well &&
+             (place_check(&before, old, map->targets_count, pool->k, pool->m) != 0 ||
+              now.most_on_a_node > before.most_on_a_node ||
+              now.most_in_a_domain > before.most_in_a_domain)))
+            error = SHOAL_E_CONDITION;
+    }
+    free(targets);
+    return error;
+}
+
+int map_change_node_drain(struct cluster_map *map, const char *name, bool drain)
+{
+    struct map_node *node = find_node(map, name);
+    if (node == NULL)
+        return SHOAL_E_NOT_FOUND;
+    if (node->draining == drain)
+        return SHOAL_E_EXISTS;
+    node->draining = drain;
+    int error = check_pools(map, false, NULL);
+    if (error != 0)
+        node->draining = !drain;
+    return error;
+}
+
+void cluster_map_places(const struct cluster_map *map, struct target_places *places)
+{
+    memset(places, 0, map->targets_count * sizeof *places);
+    for (unsigned width = 1; map->table != NULL && width <= PLACE_WIDTH_MAX; width++) {
+        if (map->table->rows[width] == NULL)
+            continue;
+        const struct move_row *moves = map->moves == NULL ? NULL : map->moves->rows[width];
+        for (uint32_t p = 0; p >> map->partition_bits == 0; p++)
+            for (unsigned i = 0; i < width; i++) {
+                uint16_t serving = map->table->rows[width][p].target[i];
+                uint16_t beside = moves == NULL ? PLACE_NONE : moves[p].target[i];
+                if (serving != PLACE_NONE)
+                    places[serving].serves++;
+                if (beside != PLACE_NONE && (moves[p].leaving >> i & 1) != 0)
+                    places[beside].leaves++;
+                else if (beside != PLACE_NONE)
+                    places[beside].learns++;
+            }
+    }
+}
+
+/* Only what holds nothing that anybody needs. */
+int map_change_node_remove(struct cluster_map *map, const char *name)
+{
+    struct map_node *node = find_node(map, name);
+    if (node == NULL)
+        return SHOAL_E_NOT_FOUND;
+    struct target_places *places = calloc(map->targets_count + 1u, sizeof *places);
+    if (places == NULL)
+        return SHOAL_E_NO_MEMORY;
+    cluster_map_places(map, places);
+    bool needed = false;
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        needed |= &map->nodes[map->targets[i].node] == node &&
+                  (places[i].serves > 0 || places[i].leaves > 0);
+    free(places);
+    bool draining = node->draining;
+    node->draining = true;
+    int error = needed ? SHOAL_E_CONDITION : check_pools(map, false, NULL);
+    node->draining = draining;
+    if (error != 0)
+        return error;
+    node->removed = true;
+    node->up = false;
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        if (&map->nodes[map->targets[i].node] == node) {
+            map->targets[i].up = false;
+            map->targets[i].state = TARGET_OUT;
+        }
+    return 0;
+}
+
+int map_change_target_weight(struct cluster_map *map, uint32_t id, uint32_t weight)
+{
+    struct map_target *target = (struct map_target *)(uintptr_t)cluster_map_target(map, id);
+    if (target == NULL)
+        return SHOAL_E_NOT_FOUND;
+    uint32_t old = target->weight;
+    target->weight = weight;
+    int error = check_pools(map, false, NULL);
+    if (error != 0)
+        target->weight = old;
+    return error;
+}
+
+static uint64_t domain_of(const struct cluster_map *map, uint32_t node)
+{
+    uint32_t domain = map->nodes[node].domain;
+    return domain != 0 ? domain : (uint64_t)1 << 32 | node;
+}
+
+/* What a set of one held is nowhere else; only a cache goes on without it. */
+static bool one_may_be_lost(const struct cluster_map *map)
+{
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        if (map_pool_width(&map->pools[i]) == 1 && !map->pools[i].cache)
+            return false;
+    return true;
+}
+
+/*
+ * It serves nothing from now on, also if it comes back before this change is published: writes go on
+ * without it. A set of one stays with it, for nobody else has what is in it, unless that may be lost.
+ */
+static void serve_nothing(struct cluster_map *map, uint16_t target)
+{
+    unsigned least = one_may_be_lost(map) ? 1 : 2;
+    map->placed_from = 0; /* the table is no longer what the holds make of what was placed */
+    for (unsigned width = least; map->table != NULL && width <= PLACE_WIDTH_MAX; width++)
+        for (uint32_t p = 0; map->table->rows[width] != NULL && p >> map->partition_bits == 0; p++)
+            for (unsigned i = 0; i < width; i++)
+                if (map->table->rows[width][p].target[i] == target)
+                    map->table->rows[width][p].target[i] = PLACE_NONE;
+}
+
+int map_change_target_out(struct cluster_map *map, uint32_t id)
+{
+    struct map_target *target = (struct map_target *)(uintptr_t)cluster_map_target(map, id);
+    if (target == NULL)
+        return SHOAL_E_NOT_FOUND;
+    if (target->state != TARGET_DOWN || target->up)
+        return SHOAL_E_INVALID;
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        if (map->targets[i].state == TARGET_OUT && !map->nodes[map->targets[i].node].removed &&
+            domain_of(map, map->targets[i].node) != domain_of(map, target->node))
+            return SHOAL_E_CONDITION;
+    struct place_target *before = map_place_targets(map);
+    if (before == NULL)
+        return SHOAL_E_NO_MEMORY;
+    target->state = TARGET_OUT;
+    int error = check_pools(map, true, before);
+    if (error != 0)
+        target->state = TARGET_DOWN;
+    else
+        serve_nothing(map, (uint16_t)(target - map->targets));
+    free(before);
+    return error;
+}

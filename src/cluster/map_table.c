@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of a map: what placement gives, corrected by the holds; and from both, who is to take
+ * over what (R36, R37). A pure function of the map.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/macros.h"
+#include "cluster/map_private.h"
+#include "shoal/error.h"
+
+#define TABLE_HEAD round_up_u64(sizeof(struct place_table), 64)
+
+struct place_target *map_place_targets(const struct cluster_map *map)
+{
+    struct place_target *targets = calloc(map->targets_count + 1, sizeof *targets);
+    if (targets == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < map->targets_count; i++) {
+        const struct map_target *target = &map->targets[i];
+        const struct map_node *node = &map->nodes[target->node];
+        targets[i] = (struct place_target){
+            .id = target->id,
+            .weight = target->weight,
+            .node = target->node,
+            .domain = node->domain,
+            .placeable = target->state != TARGET_OUT && target->weight > 0 && !node->draining &&
+                         !node->removed,
+        };
+    }
+    return targets;
+}
+
+static uint32_t widths_of(const struct cluster_map *map)
+{
+    uint32_t widths = 0;
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        widths |= 1u << map_pool_width(&map->pools[i]);
+    return widths;
+}
+
+static uint64_t hash_inputs(const struct cluster_map *map, const struct place_target *targets,
+                            uint32_t widths)
+{
+    uint64_t hash = hash_mix64((uint64_t)map->partition_bits << 32 | widths);
+    for (uint32_t i = 0; i < map->targets_count; i++) {
+        const struct place_target *t = &targets[i];
+        hash = hash_mix64(hash ^ ((uint64_t)t->id << 32 | t->weight));
+        hash = hash_mix64(hash ^ ((uint64_t)t->node << 32 | t->domain));
+        hash = hash_mix64(hash ^ t->placeable);
+    }
+    return hash == 0 ? 1 : hash;
+}
+
+/* Table and rows are one piece of memory, so that freeing the table is freeing all. */
+static struct place_table *table_alloc(unsigned bits, uint32_t widths)
+{
+    size_t rows = place_table_bytes(bits, widths);
+    struct place_table *table = aligned_alloc(64, TABLE_HEAD + round_up_u64(rows, 64));
+    if (table != NULL)
+        *table = (struct place_table){.bits = bits};
+    return table;
+}
+
+static struct place_table *table_copy(const struct place_table *from)
+{
+    struct place_table *table = table_alloc(from->bits, from->widths);
+    if (table == NULL)
+        return NULL;
+    *table = *from;
+    struct place_row *rows = (struct place_row *)((char *)table + TABLE_HEAD);
+    for (unsigned width = 1; width <= PLACE_WIDTH_MAX; width++) {
+        if (from->rows[width] == NULL)
+            continue;
+        memcpy(rows, from->rows[width], sizeof *rows << from->bits);
+        table->rows[width] = rows;
+        rows += (size_t)1 << from->bits;
+    }
+    return table;
+}
+
+/* What is placed, in another map: its table, with the holds taken back. */
+static struct place_table *table_without_holds(const struct cluster_map *map)
+{
+    struct place_table *table = table_copy(map->table);
+    for (uint32_t i = 0; table != NULL && i < map->holds_count; i++) {
+        const struct map_hold *hold = &map->holds[i];
+        if (!hold_is_leaving(hold) && table->rows[hold_width(hold)] != NULL)
+            table->rows[hold_width(hold)][hold_partition(hold)].target[hold_position(hold)] =
+                hold->placed;
+    }
+    return table;
+}
+
+/* What hashing gives the map's targets, from nothing or from the map before. */
+static int table_hashed(const struct cluster_map *map, const struct cluster_map *before,
+                        const struct place_target *targets, uint32_t widths, uint64_t from,
+                        struct place_table **out)
+{
+    int error = 0;
+    if (before != NULL && before->table != NULL && before->placed_from == from) {
+        *out = table_without_holds(before);
+        if (*out == NULL)
+            return SHOAL_E_NO_MEMORY;
+        place_table_unfix(*out, before->fixes, before->fixes_count);
+        return 0;
+    }
+    struct place_table *table = table_alloc(map->partition_bits, widths);
+    if (table == NULL)
+        return SHOAL_E_NO_MEMORY;
+    if (widths != 0)
+        error = place_table_build(table, (char *)table + TABLE_HEAD,
+                                  place_table_bytes(map->partition_bits, widths), targets,
+                                  map->targets_count, map->partition_bits, widths);
+    if (error != 0)
+        free(table);
+    else
+        *out = table;
+    return error;
+}
+
+int map_table_placed(const struct cluster_map *map, const struct cluster_map *before,
+                     struct place_table **out, uint64_t *placed_from)
+{
+    uint32_t widths = widths_of(map);
+    struct place_target *targets = map_place_targets(map);
+    *out = NULL;
+    if (targets == NULL)
+        return SHOAL_E_NO_MEMORY;
+    *placed_from = hash_inputs(map, targets, widths);
+    int error = table_hashed(map, before, targets, widths, *placed_from, out);
+    if (error == 0)
+        error = place_table_fix(*out, targets, map->targets_count, map->fixes, map->fixes_count);
+    if (error != 0)
+        free(*out);
+    free(targets);
+    return error;
+}
+
+/* The fixes that make of what hashing gives what is balanced, and hardly other than what serves. */
+static int find_fixes(struct cluster_map *map, const struct place_table *hashed,
+                      struct place_table *table)
+{
+    size_t count = place_fixes(hashed, table, NULL, 0);
+    if (count > CLUSTER_FIXES_MAX)
+        return SHOAL_E_TOO_LARGE;
+    struct place_fix *fixes = malloc((count + 1) * sizeof *fixes);
+    if (fixes == NULL)
+        return SHOAL_E_NO_MEMORY;
+    (void)place_fixes(hashed, table, fixes, count);
+    free(map->fixes);
+    map->fixes = fixes;
+    map->fixes_count = (uint32_t)count;
+    return 0;
+}
+
+int map_table_balance(struct cluster_map *map, struct place_table **out, uint64_t *placed_from)
+{
+    uint32_t widths = widths_of(map);
+    struct place_target *targets = map_place_targets(map);
+    if (targets == NULL)
+        return SHOAL_E_NO_MEMORY;
+    *placed_from = hash_inputs(map, targets, widths);
+    if (map->table != NULL && map->placed_from == *placed_from) {
+        free(targets);
+        return map_table_placed(map, map, out, placed_from);
+    }
+    struct place_table *hashed = NULL;
+    struct place_table *table = table_alloc(map->partition_bits, widths);
+    int error = table == NULL ? SHOAL_E_NO_MEMORY
+                              : table_hashed(map, NULL, targets, widths, *placed_from, &hashed);
+    if (error == 0 && widths != 0) {
+        error = place_table_init(table, (char *)table + TABLE_HEAD,
+                                 place_table_bytes(map->partition_bits, widths),
+                                 map->partition_bits, widths);
+        if (error == 0)
+            error = place_table_balance(table, hashed, map->table, targets, map->targets_count);
+    }
+    if (error == 0)
+        error = find_fixes(map, hashed, table);
+    if (error != 0)
+        free(table);
+    else
+        *out = table;
+    free(hashed);
+    free(targets);
+    return error;
+}
+
+/* ---- moves ---- */
+
+static struct map_moves *moves_alloc(unsigned bits, uint32_t widths)
+{
+    size_t head = round_up_u64(sizeof(struct map_moves), 64);
+    size_t bytes = ((size_t)__builtin_popcount(widths) * sizeof(struct move_row)) << bits;
+    struct map_moves *moves = malloc(head + bytes);
+    if (moves == NULL)
+        return NULL;
+    memset(moves, 0, head);
+    memset((char *)moves + head, 0xff, bytes); /* PLACE_NONE everywhere */
+    struct move_row *rows = (struct move_row *)((char *)moves + head);
+    for (unsigned width = 1; width <= PLACE_WIDTH_MAX; width++) {
+        if ((widths >> width & 1) == 0)
+            continue;
+        moves->rows[width] = rows;
+        for (uint32_t p = 0; p >> bits == 0; p++)
+            rows[p].leaving = 0;
+        rows += (size_t)1 << bits;
+    }
+    return moves;
+}
+
+int map_table_copy(struct cluster_map *to, const struct cluster_map *from)
+{
+    to->table = from->table == NULL ? NULL : table_copy(from->table);
+    if (from->table != NULL && to->table == NULL)
+        return SHOAL_E_NO_MEMORY;
+    if (from->moves == NULL)
+        return 0;
+    uint32_t widths = 0;
+    for (unsigned width = 1; width <= PLACE_WIDTH_MAX; width++)
+        widths |= (uint32_t)(from->moves->rows[width] != NULL) << width;
+    to->moves = moves_alloc(from->partition_bits, widths);
+    if (to->moves == NULL)
+        return SHOAL_E_NO_MEMORY;
+    to->moves->arriving = from->moves->arriving;
+    to->moves->leaving = from->moves->leaving;
+    for (unsigned width = 1; width <= PLACE_WIDTH_MAX; width++)
+        if (from->moves->rows[width] != NULL)
+            memcpy(to->moves->rows[width], from->moves->rows[width],
+                   sizeof(struct move_row) << from->partition_bits);
+    return 0;
+}
+
+static bool has(const uint16_t *row, unsigned width, uint16_t target)
+{
+    for (unsigned i = 0; i < width; i++)
+        if (row[i] == target)
+            return true;
+    return false;
+}
+
+/*
+ * Who serves in the end (R37): a target that serves in this row and belongs there stays where it is, for
+ * it can hold one piece of an object only; the others take their own position if that is to be given
+ * up, else one of what is left. A position that nobody is left for stays as it is.
+ */
+static void row_goal(const uint16_t *placed, const uint16_t *serving, unsigned width,
+                     uint16_t *goal)
+{
+    bool taken[PLACE_WIDTH_MAX] = {false}; /* by a target that belongs there */
+    for (unsigned i = 0; i < width; i++) {
+        goal[i] = serving[i];
+        taken[i] = serving[i] != PLACE_NONE && has(placed, width, serving[i]);
+    }
+    for (unsigned i = 0; i < width; i++)
+        if (!taken[i] && placed[i] != PLACE_NONE && !has(serving, width, placed[i])) {
+            goal[i] = placed[i];
+            taken[i] = true;
+        }
+    for (unsigned i = 0; i < width; i++) {
+        if (placed[i] == PLACE_NONE || has(serving, width, placed[i]) ||
+            has(goal, width, placed[i]))
+            continue;
+        int at = -1; /* first what nobody serves */
+        for (unsigned j = 0; j < width; j++)
+            if (!taken[j] && (at < 0 || (serving[j] == PLACE_NONE && serving[at] != PLACE_NONE)))
+                at = (int)j;
+        if (at < 0)
+            return;
+        goal[at] = placed[i];
+        taken[at] = true;
+    }
+}
+
+/* The holds of one row: [first, last). */
+static int apply_row(struct cluster_map *map, struct map_hold *first, struct map_hold *last,
+                     uint32_t widths)
+{
+    unsigned width = hold_width(first);
+    uint32_t partition = hold_partition(first);
+    struct place_row *row = &map->table->rows[width][partition];
+    struct move_row move = {.leaving = 0};
+    uint16_t placed[PLACE_WIDTH_MAX], goal[PLACE_WIDTH_MAX];
+    memset(move.target, 0xff, sizeof move.target);
+    memcpy(placed, row->target, sizeof placed);
+    for (struct map_hold *hold = first; hold < last; hold++) {
+        unsigned position = hold_position(hold);
+        if (position >= width)
+            return SHOAL_E_INVALID;
+        hold->placed = placed[position];
+        if (!hold_is_leaving(hold)) {
+            row->target[position] = hold->target;
+        } else if (hold->target != PLACE_NONE) {
+            move.target[position] = hold->target;
+            move.leaving |= (uint16_t)(1u << position);
+        }
+    }
+    for (unsigned i = 0; i < width; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (row->target[i] != PLACE_NONE && row->target[i] == row->target[j])
+                return SHOAL_E_INVALID;
+    row_goal(placed, row->target, width, goal);
+    bool moves = move.leaving != 0;
+    uint16_t leaving[PLACE_WIDTH_MAX];
+    memcpy(leaving, move.target, sizeof leaving);
+    for (unsigned i = 0; i < width; i++) {
+        if (has(row->target, width, leaving[i]) && leaving[i] != PLACE_NONE)
+            return SHOAL_E_INVALID;
+        /* Who leaves somewhere in this row has to be gone before it can come again. */
+        if (leaving[i] != PLACE_NONE || goal[i] == row->target[i] || goal[i] == PLACE_NONE ||
+            has(leaving, width, goal[i]))
+            continue;
+        move.target[i] = goal[i];
+        moves = true;
+    }
+    if (!moves)
+        return 0;
+    if (map->moves == NULL)
+        map->moves = moves_alloc(map->partition_bits, widths);
+    if (map->moves == NULL)
+        return SHOAL_E_NO_MEMORY;
+    map->moves->rows[width][partition] = move;
+    for (unsigned i = 0; i < width; i++) {
+        bool leaves = (move.leaving >> i & 1) != 0;
+        map->moves->leaving += leaves;
+        map->moves->arriving += !leaves && move.target[i] != PLACE_NONE;
+    }
+    return 0;
+}
+
+int map_table_apply(struct cluster_map *map, struct place_table *placed, uint64_t placed_from)
+{
+    free(map->table);
+    free(map->moves);
+    map->table = placed;
+    map->moves = NULL;
+    map->placed_from = placed_from;
+    uint32_t widths = widths_of(map);
+    for (uint32_t i = 0; i < map->holds_count;) {
+        uint32_t end = i + 1;
+        while (end < map->holds_count && map->holds[end].key >> 5 == map->holds[i].key >> 5)
+            end++;
+        unsigned width = hold_width(&map->holds[i]);
+        bool known = width <= PLACE_WIDTH_MAX && (widths >> width & 1) != 0 &&
+                     hold_partition(&map->holds[i]) >> map->partition_bits == 0;
+        int error = known ? apply_row(map, &map->holds[i], &map->holds[end], widths)
+                          : SHOAL_E_INVALID;
+        if (error != 0)
+            return error;
+        i = end;
+    }
+    return 0;
+}
+
+int cluster_map_place(struct cluster_map *map, const struct cluster_map *before)
+{
+    struct place_table *placed;
+    uint64_t placed_from;
+    int error = map_table_placed(map, before, &placed, &placed_from);
+    return error != 0 ? error : map_table_apply(map, placed, placed_from);
+}
