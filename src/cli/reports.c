@@ -23,7 +23,7 @@ static void gather_fiber(void *arg)
     gathering->rc = 0;
     reports->map = cluster_map_copy(map);
     reports->of = calloc(map->nodes_count + 1, sizeof *reports->of);
-    if (reports->map == NULL || reports->of == NULL || cluster_map_place(reports->map) != 0) {
+    if (reports->map == NULL || reports->of == NULL || cluster_map_place(reports->map, NULL) != 0) {
         gathering->rc = SHOAL_E_NO_MEMORY;
         return;
     }

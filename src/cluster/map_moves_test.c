@@ -409,6 +409,56 @@ static void changes_upon_changes_come_to_rest(void **state)
     }
 }
 
+static unsigned most_on_a_node(const struct target_set *set)
+{
+    unsigned most = 0;
+    for (unsigned i = 0; i < set->width; i++) {
+        unsigned same = 0;
+        for (unsigned j = 0; j < set->width; j++)
+            same += set->targets[i] != NULL && set->targets[j] != NULL &&
+                    set->targets[i]->node == set->targets[j]->node;
+        most = most < same ? same : most;
+    }
+    return most;
+}
+
+/* Rows move one by one, in any order: no node ever has two shards of one. */
+static void a_row_is_never_spread_worse_while_it_moves(void **state)
+{
+    (void)state;
+    struct cluster_map *map = test_map(8, 2, BITS);
+    struct map_pool pool = test_pool("coded", 4, 2);
+    struct prng prng;
+    prng_seed(&prng, 5);
+    assert_int_equal(map_change_pool_create(map, &pool), 0);
+    for (uint32_t i = 0; i < 8; i++)
+        up(map, i);
+    assert_int_equal(map_change_publish(map), 0);
+    for (int round = 0; round < 400; round++) {
+        if (round % 50 == 0)
+            for (uint32_t t = 0; t < 16; t++)
+                (void)map_change_target_weight(map, t, 1 + (uint32_t)prng_below(&prng, 400));
+        uint32_t rows[ROWS], t = (uint32_t)prng_below(&prng, 16);
+        unsigned count = 0;
+        for (uint32_t p = 0; p < ROWS; p++)
+            if (prng_chance(&prng, 1, 2))
+                rows[count++] = map_row_key(6, p);
+        for (uint32_t i = 0; i < 8; i++)
+            (void)map_change_node_left(map, map->nodes[i].name, map->nodes[i].incarnation,
+                                       map->epoch);
+        (void)map_change_rows_moved(map, t, map->nodes[map->targets[t].node].incarnation,
+                                    map->epoch, rows, count);
+        publish(&map);
+        check_rows(map);
+        for (uint32_t p = 0; p < ROWS; p++) {
+            struct target_set set;
+            cluster_map_partition_set(map, &map->pools[0], p, &set);
+            assert_int_equal(most_on_a_node(&set), 1);
+        }
+    }
+    cluster_map_free(map);
+}
+
 static void holds_that_fit_no_table_are_refused(void **state)
 {
     (void)state;
@@ -446,6 +496,7 @@ int main(void)
         cmocka_unit_test(what_returns_as_it_goes_out_serves_nothing_either),
         cmocka_unit_test(without_a_free_node_nothing_goes_out),
         cmocka_unit_test(changes_upon_changes_come_to_rest),
+        cmocka_unit_test(a_row_is_never_spread_worse_while_it_moves),
         cmocka_unit_test(holds_that_fit_no_table_are_refused),
     };
     return cmocka_run_group_tests_name("moves", tests, NULL, NULL);

@@ -243,27 +243,57 @@ static bool has(const uint16_t *row, unsigned width, uint16_t target)
     return false;
 }
 
+/* What fails together: the node, or the domain. */
+static bool are_alike(const struct cluster_map *map, uint16_t a, uint16_t b, bool domains)
+{
+    uint32_t x = map->targets[a].node, y = map->targets[b].node;
+    return x == y || (domains && map->nodes[x].domain != 0 &&
+                      map->nodes[x].domain == map->nodes[y].domain);
+}
+
+static bool is_wanting(const uint16_t *serving, const uint16_t *goal, unsigned width,
+                       uint16_t placed)
+{
+    return placed != PLACE_NONE && !has(serving, width, placed) && !has(goal, width, placed);
+}
+
+/* One target of a node, or domain, takes over from another: so the row is at no time spread worse. */
+static void take_from_alike(const struct cluster_map *map, const uint16_t *placed,
+                            const uint16_t *serving, unsigned width, bool domains, uint16_t *goal,
+                            bool *taken)
+{
+    for (unsigned i = 0; i < width; i++)
+        for (unsigned j = 0; j < width && !taken[i] && serving[i] != PLACE_NONE; j++)
+            if (is_wanting(serving, goal, width, placed[j]) &&
+                are_alike(map, serving[i], placed[j], domains)) {
+                goal[i] = placed[j];
+                taken[i] = true;
+            }
+}
+
 /*
  * Who serves in the end (R37): a target that serves in this row and belongs there stays where it is, for
- * it can hold one piece of an object only; the others take their own position if that is to be given
- * up, else one of what is left. A position that nobody is left for stays as it is.
+ * it can hold one piece of an object only; the others take over from one of their node or domain, else
+ * their own position if that is to be given up, else one of what is left. A position that nobody is
+ * left for stays as it is.
  */
-static void row_goal(const uint16_t *placed, const uint16_t *serving, unsigned width,
-                     uint16_t *goal)
+static void row_goal(const struct cluster_map *map, const uint16_t *placed,
+                     const uint16_t *serving, unsigned width, uint16_t *goal)
 {
     bool taken[PLACE_WIDTH_MAX] = {false}; /* by a target that belongs there */
     for (unsigned i = 0; i < width; i++) {
         goal[i] = serving[i];
         taken[i] = serving[i] != PLACE_NONE && has(placed, width, serving[i]);
     }
+    take_from_alike(map, placed, serving, width, false, goal, taken);
+    take_from_alike(map, placed, serving, width, true, goal, taken);
     for (unsigned i = 0; i < width; i++)
-        if (!taken[i] && placed[i] != PLACE_NONE && !has(serving, width, placed[i])) {
+        if (!taken[i] && is_wanting(serving, goal, width, placed[i])) {
             goal[i] = placed[i];
             taken[i] = true;
         }
     for (unsigned i = 0; i < width; i++) {
-        if (placed[i] == PLACE_NONE || has(serving, width, placed[i]) ||
-            has(goal, width, placed[i]))
+        if (!is_wanting(serving, goal, width, placed[i]))
             continue;
         int at = -1; /* first what nobody serves */
         for (unsigned j = 0; j < width; j++)
@@ -303,7 +333,7 @@ static int apply_row(struct cluster_map *map, struct map_hold *first, struct map
         for (unsigned j = 0; j < i; j++)
             if (row->target[i] != PLACE_NONE && row->target[i] == row->target[j])
                 return SHOAL_E_INVALID;
-    row_goal(placed, row->target, width, goal);
+    row_goal(map, placed, row->target, width, goal);
     bool moves = move.leaving != 0;
     uint16_t leaving[PLACE_WIDTH_MAX];
     memcpy(leaving, move.target, sizeof leaving);

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Larger tables only take longer. */
 static void use(struct cluster_map *map)
 {
-    if (map->partition_bits > 4 || map->targets_count > 64 || cluster_map_place(map) != 0)
+    if (map->partition_bits > 4 || map->targets_count > 64 || cluster_map_place(map, NULL) != 0)
         return;
     for (uint32_t i = 0; i < map->pools_count; i++)
         for (uint32_t p = 0; p >> map->partition_bits == 0; p++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Is the redundancy whole? When nothing is wrong any more and all is quiet, the members of each set hold
- * the same: every object that one of them has, all have, committed at the same version, undamaged, and
- * nothing is left half done. Looked at in the engines themselves, past all that nodes say. A pool of one
+ * the same: every object that one of them has, all have, committed at the same version, undamaged, each
+ * the piece of its position; nothing is left half done, nor with a target that it has moved away from. Looked at in the engines themselves, past all that nodes say. A pool of one
  * copy has nothing to be made whole from.
  */
 #include <stdarg.h>
@@ -60,6 +60,13 @@ static bool all_have(const struct auditor *a, const struct engine_entry *entry, 
 
     CHECK(pool != NULL);
     cluster_map_set(a->map, pool, &entry->id, &set);
+    unsigned position = 0;
+    while (position < set.width && set.targets[position]->id != target)
+        position++;
+    if (position == set.width)
+        return missing(a, entry, target, "is of a slot that moved away");
+    if (entry->position != position)
+        return missing(a, entry, target, "is the piece of another position");
     if (set.width == 1 || entry->form == BLOB_TOMBSTONE)
         return true;
     if (entry->prepared)
@@ -98,7 +105,7 @@ bool audit(struct sim *sim, char *why, size_t size)
 
     for (unsigned node = 0; node < SIM_NODES; node++)
         for (unsigned drive = 0; drive < sim->drives; drive++)
-            if (!target_is_right(&a, sim_target(sim, node, drive)))
+            if (sim->nodes[node].joined && !target_is_right(&a, sim_target(sim, node, drive)))
                 return false;
     return true;
 }

@@ -66,7 +66,7 @@ static struct cluster_map *first_map(const struct sim *sim)
     CHECK(map != NULL);
     memcpy(map->cluster, "simulated-shoal!", 16);
     map->partition_bits = SIM_PARTITION_BITS;
-    for (unsigned i = 0; i < SIM_NODES; i++) {
+    for (unsigned i = 0; i < SIM_FIRST_NODES; i++) {
         struct map_node node = {.domain = i};
         snprintf(node.name, sizeof node.name, "node%u", i);
         snprintf(node.data, sizeof node.data, "node%u:1", i);
@@ -83,7 +83,8 @@ static struct cluster_map *first_map(const struct sim *sim)
 void authority_boot(struct sim *sim)
 {
     struct sim_authority *self = &sim->authority;
-    struct authority_config config = {.save = authority_save, .ctx = self};
+    struct authority_config config = {
+        .save = authority_save, .ctx = self, .move_ns = 300 * MS, .out_ns = 6 * SECOND};
 
     self->sim = sim;
     self->state = SIM_RUNNING;
@@ -154,7 +155,7 @@ void authority_notice_deaths(struct sim *sim)
         return;
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
-        if (node->told_dead || sim->now_ns < node->tell_ns ||
+        if (!node->joined || node->told_dead || sim->now_ns < node->tell_ns ||
             (node->state != SIM_DYING && node->state != SIM_GONE))
             continue;
         node->told_dead = true;

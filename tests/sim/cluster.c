@@ -268,12 +268,13 @@ void cluster_tick(struct sim *sim)
 {
     authority_tick(sim);
     authority_notice_deaths(sim);
+    moves_tick(sim);
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (node->state == SIM_DYING && fiber_pool_in_use(node->host.fibers) == 0)
             finish_death(node);
         node_tend(node);
-        if (node->state == SIM_GONE && sim->now_ns >= node->restart_ns) {
+        if (node->joined && node->state == SIM_GONE && sim->now_ns >= node->restart_ns) {
             if (node->new_drive)
                 replace_drive(node);
             node_boot(node);
@@ -283,12 +284,14 @@ void cluster_tick(struct sim *sim)
 
 uint64_t cluster_next_ns(const struct sim *sim)
 {
-    uint64_t next_ns = UINT64_MAX;
+    uint64_t next_ns = sim->moves.next_ns;
 
     if (sim->authority.state == SIM_GONE)
-        next_ns = sim->authority.restart_ns;
+        next_ns = MIN(next_ns, sim->authority.restart_ns);
     for (unsigned i = 0; i < SIM_NODES; i++) {
         const struct sim_node *node = &sim->nodes[i];
+        if (!node->joined)
+            continue;
         if (node->state == SIM_GONE)
             next_ns = MIN(next_ns, node->restart_ns);
         if (!node->told_dead && (node->state == SIM_GONE || node->state == SIM_DYING) &&
@@ -315,14 +318,30 @@ bool node_is_clean(const struct sim_node *node)
     return true;
 }
 
+bool node_is_out(const struct sim_node *node)
+{
+    const struct sim *sim = node->sim;
+
+    if (sim->authority.state != SIM_RUNNING)
+        return false;
+    const struct cluster_map *map = authority_map(sim->authority.authority);
+    for (unsigned i = 0; i < sim->drives; i++) {
+        const struct map_target *target = cluster_map_target(map, sim_target(sim, node->index, i));
+        if (target == NULL || target->state != TARGET_OUT)
+            return false;
+    }
+    return true;
+}
+
 bool cluster_is_settled(struct sim *sim)
 {
     if (sim->authority.state != SIM_RUNNING)
         return false;
     for (unsigned i = 0; i < SIM_NODES; i++)
-        if (!node_is_clean(&sim->nodes[i]) || !node_is_settled(sim->nodes[i].node))
+        if (sim->nodes[i].joined &&
+            (!node_is_clean(&sim->nodes[i]) || !node_is_settled(sim->nodes[i].node)))
             return false;
-    return true;
+    return moves_are_done(sim, authority_map(sim->authority.authority));
 }
 
 static bool all_gone(struct sim *sim)
@@ -342,13 +361,17 @@ void cluster_begin(struct sim *sim)
         node->index = i;
         for (unsigned drive = 0; drive < sim->drives; drive++)
             CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &node->drives[drive].store) == 0);
-        node_boot(node);
+        node->joined = i < SIM_FIRST_NODES;
+        node->restart_ns = UINT64_MAX;
+        if (node->joined)
+            node_boot(node);
     }
 }
 
 void cluster_destroy(struct sim *sim)
 {
     sim->next_fault_ns = UINT64_MAX;
+    moves_end(sim);
     sim->authority.restart_ns = UINT64_MAX;
     if (sim->authority.state == SIM_RUNNING)
         authority_die(sim);

@@ -30,7 +30,7 @@ static uint64_t extents_begin(void)
     return layout.extent_start * LAYOUT_BLOCK;
 }
 
-static bool is_suspect(const struct sim_node *node)
+bool atlas_suspects(const struct sim_node *node)
 {
     for (unsigned i = 0; i < node->sim->drives; i++)
         if (node->drives[i].suspect)
@@ -40,14 +40,13 @@ static bool is_suspect(const struct sim_node *node)
 
 bool atlas_spares(struct sim *sim, const struct sim_node *node)
 {
-    unsigned impaired = 1;
-
     /* Without an authority nobody can say how clean the targets are. */
     if (sim->authority.state != SIM_RUNNING)
         return false;
+    unsigned impaired = 1 + moves_missing(authority_map(sim->authority.authority));
     for (unsigned i = 0; i < SIM_NODES; i++)
-        impaired += &sim->nodes[i] != node &&
-                    (!node_is_clean(&sim->nodes[i]) || is_suspect(&sim->nodes[i]));
+        impaired += &sim->nodes[i] != node && sim->nodes[i].joined && !node_is_out(&sim->nodes[i]) &&
+                    (!node_is_clean(&sim->nodes[i]) || atlas_suspects(&sim->nodes[i]));
     return impaired <= (sim->frail ? 1u : 2u);
 }
 
@@ -111,7 +110,7 @@ void atlas_look(struct sim *sim)
 bool atlas_is_clear(const struct sim *sim)
 {
     for (unsigned i = 0; i < SIM_NODES; i++)
-        if (is_suspect(&sim->nodes[i]))
+        if (sim->nodes[i].joined && atlas_suspects(&sim->nodes[i]))
             return false;
     return true;
 }
@@ -120,7 +119,7 @@ bool atlas_is_clear(const struct sim *sim)
 
 static struct sim_drive *any_drive(struct sim *sim, struct prng *prng, unsigned *node)
 {
-    *node = (unsigned)prng_below(prng, SIM_NODES);
+    *node = faults_any_node(sim, prng)->index;
     unsigned at = (unsigned)prng_below(prng, sim->drives);
 
     return sim->nodes[*node].state == SIM_RUNNING ? &sim->nodes[*node].drives[at] : NULL;

@@ -23,16 +23,30 @@ static uint64_t soon(const struct sim *sim, struct prng *prng, uint64_t least_ns
     return sim->now_ns + prng_between(prng, least_ns, most_ns);
 }
 
-static struct sim_node *any_node(struct sim *sim, struct prng *prng)
+static unsigned any_index(struct sim *sim, struct prng *prng)
 {
-    return &sim->nodes[prng_below(prng, SIM_NODES)];
+    unsigned joined = 0, i = 0;
+
+    for (unsigned j = 0; j < SIM_NODES; j++)
+        joined += sim->nodes[j].joined;
+    for (uint64_t draw = prng_below(prng, joined);; i++) {
+        if (!sim->nodes[i].joined)
+            continue;
+        if (draw-- == 0)
+            return i;
+    }
+}
+
+struct sim_node *faults_any_node(struct sim *sim, struct prng *prng)
+{
+    return &sim->nodes[any_index(sim, prng)];
 }
 
 /* ---- processes ---- */
 
 static bool crash_one(struct sim *sim, struct prng *prng)
 {
-    struct sim_node *node = any_node(sim, prng);
+    struct sim_node *node = faults_any_node(sim, prng);
 
     if (node->state != SIM_RUNNING || !atlas_spares(sim, node))
         return false;
@@ -85,24 +99,27 @@ static bool worsen_net(struct sim *sim, struct prng *prng)
     return true;
 }
 
-/* Nodes, then the authority, then clients. */
+/* Nodes, then the authority, clients, and the nodes that join later. */
+#define HOSTS (SIM_FIRST_NODES + 1 + SIM_CLIENTS) /* at the beginning */
+#define HOSTS_MAX (SIM_NODES + 1 + SIM_CLIENTS)
 static const char *host_name(unsigned index, char *name, size_t size)
 {
-    if (index < SIM_NODES)
+    if (index < SIM_FIRST_NODES)
         snprintf(name, size, "node%u", index);
-    else if (index == SIM_NODES)
+    else if (index == SIM_FIRST_NODES)
         snprintf(name, size, "authority");
+    else if (index < HOSTS)
+        snprintf(name, size, "client%u", index - SIM_FIRST_NODES - 1);
     else
-        snprintf(name, size, "client%u", index - SIM_NODES - 1);
+        snprintf(name, size, "node%u", SIM_FIRST_NODES + index - HOSTS);
     return name;
 }
-#define HOSTS (SIM_NODES + 1 + SIM_CLIENTS)
 
 static bool cut_link(struct sim *sim, struct prng *prng)
 {
     char from_name[24], to_name[24];
-    unsigned from = (unsigned)prng_below(prng, SIM_NODES);
-    unsigned to = (unsigned)prng_below(prng, prng_chance(prng, 2, 3) ? SIM_NODES : HOSTS);
+    unsigned from = (unsigned)prng_below(prng, SIM_FIRST_NODES);
+    unsigned to = (unsigned)prng_below(prng, prng_chance(prng, 2, 3) ? SIM_FIRST_NODES : HOSTS);
     bool both = prng_chance(prng, 1, 3), back = prng_chance(prng, 1, 2);
 
     if (from == to)
@@ -125,19 +142,19 @@ static bool part_hosts(struct sim *sim, struct prng *prng)
     char from_name[24], to_name[24];
 
     if (prng_chance(prng, 1, 2))
-        side = UINT64_C(1) << prng_below(prng, SIM_NODES); /* one node alone */
-    for (unsigned from = 0; from < HOSTS; from++)
-        for (unsigned to = 0; to < HOSTS; to++)
+        side = UINT64_C(1) << prng_below(prng, SIM_FIRST_NODES); /* one node alone */
+    for (unsigned from = 0; from < HOSTS_MAX; from++)
+        for (unsigned to = 0; to < HOSTS_MAX; to++)
             if ((side >> from & 1) != (side >> to & 1) && (both || (side >> from & 1) != 0))
                 net_sim_cut(sim->world, host_name(from, from_name, sizeof from_name),
                             host_name(to, to_name, sizeof to_name), true);
-    sim_event(sim, "the network falls apart: %03x", (unsigned)side & ((1u << HOSTS) - 1));
+    sim_event(sim, "the network falls apart: %03x", (unsigned)side & ((1u << HOSTS_MAX) - 1));
     return true;
 }
 
 static bool slow_host(struct sim *sim, struct prng *prng)
 {
-    struct sim_node *node = any_node(sim, prng);
+    struct sim_node *node = faults_any_node(sim, prng);
 
     if (node->state != SIM_RUNNING)
         return false;
@@ -158,9 +175,9 @@ static void heal_net(struct sim *sim)
 static bool bend_clock(struct sim *sim, struct prng *prng)
 {
     unsigned index = (unsigned)prng_below(prng, HOSTS);
-    struct sim_host *host = index < SIM_NODES    ? &sim->nodes[index].host
-                            : index == SIM_NODES ? &sim->authority.host
-                                                 : &sim->clients[index - SIM_NODES - 1].host;
+    struct sim_host *host = index < SIM_FIRST_NODES    ? &sim->nodes[index].host
+                            : index == SIM_FIRST_NODES ? &sim->authority.host
+                                                       : &sim->clients[index - SIM_FIRST_NODES - 1].host;
     int64_t rate_ppm = (int64_t)prng_below(prng, 2 * DRIFT_PPM + 1) - DRIFT_PPM;
     int64_t wall_off_s = (int64_t)prng_below(prng, 2 * DAY_S + 1) - DAY_S;
 
@@ -191,6 +208,7 @@ static const struct {
     [SIM_FAULT_stuck] = {drive_hangs, 1},
     [SIM_FAULT_clock] = {bend_clock, 2},
     [SIM_FAULT_tight] = {NULL, 0},
+    [SIM_FAULT_join] = {NULL, 0}, /* moves.c has this and the rest */
 };
 #define HEAL_WEIGHT 8u
 
@@ -203,6 +221,7 @@ void faults_choose(struct sim *sim)
 {
     struct prng *prng = &sim->fault_prng;
 
+    moves_choose(sim);
     if (sim->options.operations == 0) {
         sim->drives = 1;
         return;
@@ -221,6 +240,7 @@ void faults_begin(struct sim *sim)
 {
     net_sim_set_faults(sim->world, &quiet_net);
     sim->next_fault_ns = soon(sim, &sim->fault_prng, 200 * MS, 2 * SECOND);
+    moves_begin(sim);
 }
 
 void faults_tick(struct sim *sim)
@@ -246,9 +266,11 @@ void faults_tick(struct sim *sim)
 
 void faults_take_away(struct sim *sim)
 {
-    unsigned first = (unsigned)prng_below(&sim->fault_prng, SIM_NODES);
-    unsigned second = (first + 1 + (unsigned)prng_below(&sim->fault_prng, SIM_NODES - 1)) % SIM_NODES;
+    unsigned first = any_index(sim, &sim->fault_prng), second;
 
+    do
+        second = any_index(sim, &sim->fault_prng);
+    while (second == first);
     node_die(&sim->nodes[first], true);
     if (!sim->frail)
         node_die(&sim->nodes[second], false);
@@ -273,6 +295,7 @@ void faults_end(struct sim *sim)
 {
     sim_event(sim, "the faults end");
     sim->next_fault_ns = UINT64_MAX;
+    moves_end(sim);
     heal_net(sim);
     drives_heal(sim);
     widen_tight_drive(sim);
@@ -280,7 +303,7 @@ void faults_end(struct sim *sim)
         sim->authority.restart_ns = sim->now_ns;
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
-        if (node->state == SIM_GONE || node->state == SIM_DYING)
+        if (node->joined && (node->state == SIM_GONE || node->state == SIM_DYING))
             node->restart_ns = MIN(node->restart_ns, soon(sim, &sim->fault_prng, 0, 2 * SECOND));
     }
 }

@@ -30,7 +30,11 @@
     X(slow_drive)                                                                                  \
     X(stuck)                                                                                       \
     X(clock)                                                                                       \
-    X(tight)
+    X(tight)                                                                                       \
+    X(join)                                                                                        \
+    X(drain)                                                                                       \
+    X(weigh)                                                                                       \
+    X(absence)
 
 enum sim_fault {
 #define X(name) SIM_FAULT_##name,

@@ -54,20 +54,26 @@ static void say_unsettled(struct sim *sim)
         sim->authority.state == SIM_RUNNING ? authority_map(sim->authority.authority) : NULL;
     for (unsigned i = 0; i < SIM_NODES; i++) {
         const struct sim_node *node = &sim->nodes[i];
+        const struct map_target *target =
+            map == NULL ? NULL : cluster_map_target(map, sim_target(sim, i, 0));
         struct wire_report_reply report = {0};
         if (node->node != NULL)
             node_report(node->node, &report);
         sim_event(sim,
                   "node%u: process %d, target %d%s of epoch %llu; at epoch %llu, serving %d, "
                   "%u slots unsettled, catching up %llu of %llu",
-                  i, (int)node->state, map == NULL ? -1 : (int)map->targets[i].state,
-                  map != NULL && map->targets[i].up ? "" : " (absent)",
+                  i, (int)node->state, target == NULL ? -1 : (int)target->state,
+                  target != NULL && target->up ? "" : " (absent)",
                   map == NULL ? 0 : (unsigned long long)map->epoch,
                   (unsigned long long)report.epoch, report.targets[0].serving,
                   report.targets[0].slots_waiting,
                   (unsigned long long)report.targets[0].catch_up_done,
                   (unsigned long long)report.targets[0].catch_up_total);
     }
+    if (map != NULL && map->moves != NULL)
+        sim_event(sim, "%llu positions are being learned, %llu left, %u holds",
+                  (unsigned long long)map->moves->arriving,
+                  (unsigned long long)map->moves->leaving, map->holds_count);
 }
 
 static bool never(struct sim *sim)

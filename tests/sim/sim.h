@@ -9,8 +9,8 @@
  *
  * A run's shape is drawn first: how many drives a node has and whether they have volatile caches, how
  * hurried the clients are, whether there is a pool that survives only one loss. Then come the faults
- * (faults.c has the list, drives.c what happens to drives, and how much of it at once); what is
- * injected stays within what the redundancy must survive, so every loss is a bug.
+ * (faults.c has the list, drives.c what happens to drives, and how much of it at once, moves.c how
+ * nodes join, are drained and removed, and stay away for long); what is injected stays within what the redundancy must survive, so every loss is a bug.
  *
  * There is no duplication of messages: a transport of connections never delivers one twice. What comes
  * twice is a request that its caller sends again while the first is still under way, and that happens.
@@ -39,7 +39,8 @@
 #include "node/node.h"
 #include "options.h"
 
-#define SIM_NODES 6u
+#define SIM_NODES 8u /* with those that join later */
+#define SIM_FIRST_NODES 6u
 #define SIM_DRIVES_MAX 2u
 #define SIM_TIGHT_NODE 1u
 #define SIM_CLIENTS 3u
@@ -101,6 +102,7 @@ struct sim_node {
     void *map; /* what node_store keeps */
     size_t map_len;
     uint64_t boots;
+    bool joined;         /* the map has it */
     bool new_drive;      /* it returns with an empty one */
     bool stopped;        /* node_stop() has returned */
     bool told_dead;      /* the authority knows of this death */
@@ -129,8 +131,20 @@ struct sim_client {
     unsigned busy; /* fibers that run */
 };
 
+/* What moves.c is about; one thing is asked of the authority at a time. */
+struct sim_moves {
+    struct prng prng;
+    uint64_t next_ns;
+    bool chosen, busy;
+    int (*apply)(struct cluster_map *map, void *arg);
+    const char *what;
+    unsigned node;
+    uint32_t target, weight;
+};
+
 struct sim {
     struct sim_options options;
+    struct sim_moves moves;
     struct prng fault_prng;
     uint64_t now_ns;
     struct reactor_clock clock; /* of the network alone */
@@ -198,6 +212,8 @@ void node_boot(struct sim_node *node);
 void node_die(struct sim_node *node, bool power);
 /* It runs, and the map knows nothing to its disadvantage. */
 bool node_is_clean(const struct sim_node *node);
+/* Nothing that it holds is counted on any more. */
+bool node_is_out(const struct sim_node *node);
 /* What moves on by itself: restarts that are due, hosts that finished dying. */
 void cluster_tick(struct sim *sim);
 uint64_t cluster_next_ns(const struct sim *sim);
@@ -227,12 +243,25 @@ void faults_end(struct sim *sim); /* all heal, all return */
 /* At the end of a run: everything must be readable with as many nodes gone as the pools survive. */
 void faults_take_away(struct sim *sim);
 
+/* A node that has joined. */
+struct sim_node *faults_any_node(struct sim *sim, struct prng *prng);
+
+/* ---- moves.c ---- */
+void moves_choose(struct sim *sim);
+void moves_begin(struct sim *sim);
+void moves_tick(struct sim *sim);
+void moves_end(struct sim *sim);
+bool moves_are_done(const struct sim *sim, const struct cluster_map *map);
+/* Positions that nobody serves, since their target is out, in the row that has most of them. */
+unsigned moves_missing(const struct cluster_map *map);
+
 /* ---- drives.c ---- */
 /* Could @node be lost, or its drives be damaged, without harm to what the others hold? */
 bool atlas_spares(struct sim *sim, const struct sim_node *node);
 /* Drives that have been found whole since they were damaged are trusted again. */
 void atlas_look(struct sim *sim);
 bool atlas_is_clear(const struct sim *sim);
+bool atlas_suspects(const struct sim_node *node);
 typedef bool strike(struct sim *sim, struct prng *prng); /* true when it happened */
 strike drive_decays, drive_misplaces, drive_fails, drive_slows, drive_hangs;
 void drives_heal(struct sim *sim);
