@@ -2,227 +2,34 @@
 /*
  * What hashing leaves uneven, evened out from where the shards lie now.
  *
- * Balance and least movement cannot both be had from a function of the targets alone: a share of
- * twelve shards a target, drawn by hash, is uneven by a third, and whatever corrects it by the
- * targets alone corrects it differently after each change. So the correction begins with the former
- * table and keeps it, but where it may not be kept:
+ * A function of the targets alone cannot be even and move little: a share of twelve shards, drawn
+ * by hash, is uneven by a third, and whatever evens it out by the targets alone does so
+ * differently after each change. So this begins with the former table and keeps it but where it
+ * may not be kept:
  *
  * 1. *Start*: the former set, without targets that are no more, and without what breaks the spread
  *    rules that hold now.
  * 2. *Fill* positions that this left empty: with what hashing says, if that is not full, else with
  *    one that has less than its share.
- * 3. *Feed* targets that are hungry, new ones above all, up to their share, from those that have more
- *    than theirs; first where hashing says so, that the table stays close to what hashing gives.
+ * 3. *Feed* targets that are hungry, new ones above all, up to their share, from those that have
+ *    more than theirs; first where hashing says so, that the table stays close to what hashing
+ *    gives.
  * 4. *Shed*: what is fuller than the bound passes shards on to what has less than its share.
  *
  * Everything is in integers and in a fixed order: who repeats it comes to the same.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/check.h"
-#include "base/hash.h"
 #include "base/macros.h"
-#include "place/draw.h"
-#include "shoal/error.h"
-
-enum {
-    HUNGRY_BELOW = 92,  /* percent of the share */
-    FULL_ABOVE = 104,   /* likewise: passed on while that moves little */
-    BEYOND_ABOVE = 109, /* likewise: passed on whatever it moves */
-    VOLUNTARY = 4,      /* percent of what must move that may move beside it for what is merely full */
-    PROBES = 32,        /* receivers that are tried at random before all are looked at */
-    LOOK_AT_ALL = 256,  /* if they are not more than these */
-    ROUNDS = 4,
-};
-
-/* Loads in shards, of one target. */
-struct load {
-    uint32_t now;
-    uint32_t share; /* rounded down */
-    uint32_t full, beyond;
-    bool hungry;
-};
-
-/* Who may receive: the hungry up to their share, all up to their share, all until they are full. */
-enum appetite { HUNGRY, BELOW_SHARE, BELOW_FULL };
-
-/* A list of targets to receive shards; those that want no more drop out of it. */
-struct receivers {
-    uint32_t *items;
-    uint32_t count;
-    enum appetite appetite;
-};
-
-struct balancer {
-    struct tree tree;
-    unsigned bits;
-    bool some_least; /* the spread rules give some nodes or domains a shard of each set at least */
-    uint32_t *item_of; /* by index in the caller's list; UINT32_MAX: not placeable */
-    struct load *loads; /* by item */
-    uint32_t *node_loads;
-    struct receivers receivers;
-    struct place_row *rows;
-    const struct place_row *hashed;
-    uint64_t moved;
-};
-
-/* A set in terms of the tree; UINT32_MAX where nobody is. */
-struct members {
-    uint32_t target[PLACE_WIDTH_MAX], node[PLACE_WIDTH_MAX], domain[PLACE_WIDTH_MAX];
-};
-
-static void member_at(const struct balancer *b, struct members *m, unsigned i, uint32_t item)
-{
-    m->target[i] = item;
-    m->node[i] = item == UINT32_MAX ? UINT32_MAX : b->tree.targets.items[item].parent;
-    m->domain[i] = item == UINT32_MAX ? UINT32_MAX : b->tree.nodes.items[m->node[i]].parent;
-}
-
-static uint32_t item_at(const struct balancer *b, const struct place_row *row, unsigned i)
-{
-    return row->target[i] == PLACE_NONE ? UINT32_MAX : b->item_of[row->target[i]];
-}
-
-static void members_of(const struct balancer *b, const struct place_row *row, struct members *m)
-{
-    for (unsigned i = 0; i < b->tree.width; i++)
-        member_at(b, m, i, item_at(b, row, i));
-}
-
-static unsigned count_of(const uint32_t *of, unsigned width, uint32_t which)
-{
-    unsigned count = 0;
-
-    for (unsigned i = 0; i < width; i++)
-        count += of[i] == which;
-    return count;
-}
-
-/* May @item take position @i, which would break no rule of spread that the set keeps now? */
-static bool may_take(const struct balancer *b, const struct members *m, unsigned i, uint32_t item)
-{
-    const unsigned width = b->tree.width;
-    const uint32_t node = b->tree.targets.items[item].parent;
-    const uint32_t domain = b->tree.nodes.items[node].parent;
-
-    if (count_of(m->target, width, item) > 0)
-        return false;
-    if (node == m->node[i])
-        return true;
-    if (count_of(m->node, width, node) >= b->tree.nodes.items[node].most)
-        return false;
-    if (domain != m->domain[i] &&
-        count_of(m->domain, width, domain) >= b->tree.domains.items[domain].most)
-        return false;
-    if (!b->some_least || m->node[i] == UINT32_MAX)
-        return true;
-    if (count_of(m->node, width, m->node[i]) <= b->tree.nodes.items[m->node[i]].least)
-        return false;
-    return domain == m->domain[i] ||
-           count_of(m->domain, width, m->domain[i]) > b->tree.domains.items[m->domain[i]].least;
-}
-
-static void put(struct balancer *b, struct place_row *row, struct members *m, unsigned i,
-                uint32_t item)
-{
-    if (m->target[i] != UINT32_MAX) {
-        b->loads[m->target[i]].now--;
-        b->node_loads[m->node[i]]--;
-    }
-    if (item != UINT32_MAX) {
-        b->loads[item].now++;
-        b->node_loads[b->tree.targets.items[item].parent]++;
-        b->moved++;
-    }
-    row->target[i] = item == UINT32_MAX ? PLACE_NONE : b->tree.targets.items[item].index;
-    member_at(b, m, i, item);
-}
-
-/* The order in which partitions are gone through: neighbours far apart. */
-static uint32_t scatter(const struct balancer *b, uint32_t n)
-{
-    return n * UINT32_C(2654435761) & ((1u << b->bits) - 1);
-}
-
-/* ---- receivers ---- */
-
-static bool wants(const struct load *load, enum appetite appetite)
-{
-    if (appetite == BELOW_FULL)
-        return load->now < load->full;
-    return load->now < load->share && (load->hungry || appetite == BELOW_SHARE);
-}
-
-static void list_receivers(struct balancer *b, enum appetite appetite)
-{
-    b->receivers.count = 0;
-    b->receivers.appetite = appetite;
-    for (uint32_t i = 0; i < b->tree.targets.count; i++)
-        if (wants(&b->loads[i], appetite))
-            b->receivers.items[b->receivers.count++] = i;
-}
-
-/* The receiver at @at, or UINT32_MAX after it was taken off the list because it wants no more. */
-static uint32_t receiver_at(struct balancer *b, uint32_t at)
-{
-    struct receivers *r = &b->receivers;
-    const uint32_t item = r->items[at];
-
-    if (wants(&b->loads[item], r->appetite))
-        return item;
-    r->items[at] = r->items[--r->count];
-    return UINT32_MAX;
-}
+#include "place/balancer.h"
+#include "place/deal.h"
 
 /*
- * Does @a need a position that both may take more than @b does? What it still wants, against the sets
- * that its node is not in yet: who is in nearly all sets cannot be choosy.
+ * HUNGRY_BELOW: in percent of the share.
+ * VOLUNTARY: so much, in percent of what must move, may move beside it for what is merely full.
  */
-static bool is_more_urgent(const struct balancer *b, uint32_t a, uint32_t other)
-{
-    const uint32_t x = b->tree.targets.items[a].parent;
-    const uint32_t y = b->tree.targets.items[other].parent;
-    const uint64_t free_x = ((uint64_t)b->tree.nodes.items[x].most << b->bits) - b->node_loads[x];
-    const uint64_t free_y = ((uint64_t)b->tree.nodes.items[y].most << b->bits) - b->node_loads[y];
-    const uint64_t wants_x = b->loads[a].full - b->loads[a].now;
-    const uint64_t wants_y = b->loads[other].full - b->loads[other].now;
-
-    return wants_x * (free_y + 1) > wants_y * (free_x + 1);
-}
-
-/* Of a long list some that may take the position, of a short one the one that needs it most. */
-static uint32_t find_receiver(struct balancer *b, const struct members *m, unsigned i, uint64_t seed)
-{
-    uint32_t best = UINT32_MAX;
-
-    for (unsigned probe = 0; probe < PROBES && b->receivers.count > LOOK_AT_ALL; probe++) {
-        seed = hash_mix64(seed + probe);
-        const uint32_t at = (uint32_t)((unsigned __int128)seed * b->receivers.count >> 64);
-        const uint32_t item = receiver_at(b, at);
-        if (item != UINT32_MAX && may_take(b, m, i, item))
-            return item;
-    }
-    if (b->receivers.count > LOOK_AT_ALL)
-        return UINT32_MAX;
-    for (uint32_t at = 0; at < b->receivers.count;) {
-        const uint32_t item = receiver_at(b, at);
-        if (item == UINT32_MAX)
-            continue;
-        if ((best == UINT32_MAX || is_more_urgent(b, item, best)) && may_take(b, m, i, item))
-            best = item;
-        at++;
-    }
-    return best;
-}
+enum { HUNGRY_BELOW = 92, VOLUNTARY = 4, ROUNDS = 4 };
 
 /* ---- start ---- */
-
-/* Is @a loaded more for its share than @b? */
-static bool is_fuller(const struct load *a, const struct load *b)
-{
-    return (uint64_t)a->now * b->share > (uint64_t)b->now * a->share;
-}
 
 /* Vacate what is loaded most of a node or a domain that has more of the set than it may. */
 static void vacate_crowded(struct balancer *b, struct place_row *row, struct members *m,
@@ -333,7 +140,8 @@ static uint32_t find_filler(struct balancer *b, uint32_t partition, const struct
     /* With few nodes for the width there is no choice to waste on following hashing. */
     for (unsigned i = 0; i < width && b->tree.nodes.count >= 2 * width; i++) {
         const uint32_t item = item_at(b, hashed, (position + i) % width);
-        if (item != UINT32_MAX && wants(&b->loads[item], b->receivers.appetite) && may_take(b, m, position, item))
+        if (item != UINT32_MAX && wants(&b->loads[item], b->receivers.appetite) &&
+            may_take(b, m, position, item))
             return item;
     }
     if (b->receivers.count == 0)
@@ -403,7 +211,11 @@ enum donors { FULL, ABOVE_SHARE, BEYOND };
 
 static bool gives(const struct load *load, enum donors donors)
 {
-    return load->now > (donors == BEYOND ? load->beyond : donors == FULL ? load->full : load->share);
+    const uint32_t keeps = donors == BEYOND ? load->beyond
+                           : donors == FULL ? load->full
+                                            : load->share;
+
+    return load->now > keeps;
 }
 
 /*
@@ -460,7 +272,7 @@ static void note_hungry(struct balancer *b)
     }
 }
 
-/* Pass on until no donor is left: to those below their share, and then, if all have theirs, to any. */
+/* Until no donor is left: to those below their share, and then, if all have theirs, to any. */
 static void shed(struct balancer *b, enum donors donors, uint64_t until)
 {
     list_receivers(b, BELOW_SHARE);
@@ -482,78 +294,12 @@ static void even_out(struct balancer *b, bool from_nothing)
     shed(b, FULL, from_nothing ? UINT64_MAX : b->moved + b->moved * VOLUNTARY / 100);
 }
 
-/* ---- setting up ---- */
-
-static void set_loads(struct balancer *b)
-{
-    for (uint32_t i = 0; i < b->tree.targets.count; i++) {
-        const uint64_t share = b->tree.targets.items[i].share << b->bits >> 16;
-        const uint32_t whole = (uint32_t)(share >> (TREE_SHARE_BITS - 16));
-        const uint32_t least_most = whole + ((share & ((UINT64_C(1) << (TREE_SHARE_BITS - 16)) - 1)) != 0);
-        b->loads[i] = (struct load){
-            .share = whole,
-            .full = MAX(least_most, (uint32_t)(share * FULL_ABOVE / 100 >> (TREE_SHARE_BITS - 16))),
-            .beyond =
-                MAX(least_most, (uint32_t)(share * BEYOND_ABOVE / 100 >> (TREE_SHARE_BITS - 16))),
-        };
-    }
-}
-
-/* The former set, or what hashing says, without those that are no more. */
-static void copy_row(struct balancer *b, struct place_row *row, const struct place_row *from)
-{
-    *row = *from;
-    for (unsigned i = 0; i < b->tree.width; i++) {
-        const uint32_t item = item_at(b, row, i);
-        if (item == UINT32_MAX) {
-            row->target[i] = PLACE_NONE;
-            continue;
-        }
-        b->loads[item].now++;
-        b->node_loads[b->tree.targets.items[item].parent]++;
-    }
-}
-
-static int balancer_init(struct balancer *b, const struct place_target *targets, size_t count,
-                         unsigned width, unsigned bits)
-{
-    const int error = tree_create(&b->tree, targets, count, width);
-
-    if (error != 0)
-        return error;
-    b->bits = bits;
-    b->item_of = malloc((count + 1) * sizeof(*b->item_of));
-    b->loads = calloc(count + 1, sizeof(*b->loads));
-    b->node_loads = calloc(b->tree.nodes.count + 1, sizeof(*b->node_loads));
-    b->receivers.items = calloc(count + 1, sizeof(*b->receivers.items));
-    if (b->item_of == NULL || b->loads == NULL || b->node_loads == NULL ||
-        b->receivers.items == NULL)
-        return SHOAL_E_NO_MEMORY;
-    memset(b->item_of, 0xff, (count + 1) * sizeof(*b->item_of));
-    for (uint32_t i = 0; i < b->tree.targets.count; i++)
-        b->item_of[b->tree.targets.items[i].index] = i;
-    for (uint32_t i = 0; i < b->tree.nodes.count; i++)
-        b->some_least |= b->tree.nodes.items[i].least > 0;
-    for (uint32_t i = 0; i < b->tree.domains.count; i++)
-        b->some_least |= b->tree.domains.items[i].least > 0;
-    tree_share(&b->tree);
-    set_loads(b);
-    return 0;
-}
-
-static void balancer_fini(struct balancer *b)
-{
-    free(b->item_of);
-    free(b->loads);
-    free(b->node_loads);
-    free(b->receivers.items);
-    tree_destroy(&b->tree);
-}
-
 static void balance(struct balancer *b, const struct place_row *before)
 {
     for (uint32_t p = 0; p < 1u << b->bits; p++)
-        copy_row(b, &b->rows[p], before == NULL ? &b->hashed[p] : &before[p]);
+        b->rows[p] = before == NULL ? b->hashed[p] : before[p];
+    for (uint32_t p = 0; p < 1u << b->bits; p++)
+        balancer_enter(b, &b->rows[p]);
     for (uint32_t n = 0; n < 1u << b->bits; n++)
         start_row(b, scatter(b, n));
     list_receivers(b, BELOW_SHARE);

@@ -7,8 +7,8 @@
  *    comes or goes is dealt to one position and cannot disturb the others. (Ranking the domains and
  *    taking the first six would be simpler; but then one that leaves shifts those behind it, each
  *    to a position whose shard it does not have.)
- * 2. *Choose.* At each position the domains dealt to it compete by weighted rendezvous. The winner's
- *    nodes compete likewise, then that node's targets.
+ * 2. *Choose.* At each position the domains dealt to it compete by weighted rendezvous. The
+ *    winner's nodes compete likewise, then that node's targets.
  * 3. *Fill.* Positions that no domain was dealt to take the best of all nodes: those with fewest
  *    shards of the set first, then those in the domains with fewest.
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The target set that hashing gives a partition. It depends on the targets and on the partition alone,
- * not on other partitions, so that after a change only the sets that it touches are drawn again.
+ * The target set that hashing gives a partition. It depends on the targets and on the partition
+ * alone, not on other partitions, so that after a change only the sets that it touches are drawn
+ * again.
  */
 #ifndef SHOAL_PLACE_DRAW_H
 #define SHOAL_PLACE_DRAW_H

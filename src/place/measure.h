@@ -3,10 +3,10 @@
  * For tests and benchmarks: clusters to place on, and measures of what came out.
  *
  * What stands on the other side of a ratio is worked out here, in floating point and apart from the
- * code that is measured: the share of each target in the best placement that the spread rules allow.
- * Shares are in proportion to weight; but no node (domain) holds more shards of a set than another
- * that could hold as many, plus one. Like water in vessels: a level for all, between what the rules
- * give each at least and at most.
+ * code that is measured: the share of each target in the best placement that the spread rules
+ * allow. Shares are in proportion to weight; but no node (domain) holds more shards of a set than
+ * another that could hold as many, plus one. Like water in vessels: a level for all, between what
+ * the rules give each at least and at most.
  */
 #ifndef SHOAL_PLACE_MEASURE_H
 #define SHOAL_PLACE_MEASURE_H
@@ -174,7 +174,7 @@ static inline void bound_vessels(struct vessel *vessels, size_t count, unsigned 
     }
 }
 
-/* The share of each target, in shards of one set. Nodes are numbered below @nodes, as are domains. */
+/* The share of each target, in shards of one set. Nodes and domains have numbers below @nodes. */
 static inline double *cluster_shares(const struct cluster *c, unsigned width)
 {
     const size_t domains_count = (size_t)c->nodes * 2;
@@ -242,7 +242,7 @@ static inline uint64_t *table_loads(const struct cluster *c, const struct place_
     return loads;
 }
 
-/* The load for its weight of the fullest target, against that of the fullest in the best placement. */
+/* The load for its weight of the fullest target, against that in the best placement. */
 static inline double table_fullest(const struct cluster *c, const struct place_table *t)
 {
     double *shares = cluster_shares(c, table_width(t));

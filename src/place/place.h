@@ -2,10 +2,10 @@
 /*
  * place: from the cluster's targets to the table that says where every object lives.
  *
- * An object is hashed to a partition (base/blob.h); each partition has a *target set*, an ordered list of
- * distinct targets, one for each position 0 .. width-1 of a pool's redundancy. The sets of all
- * partitions are worked out once an epoch into a flat table; after that a lookup is a hash and one
- * load. Everything here is a pure function in integers: the same input gives the same table on
+ * An object is hashed to a partition (base/blob.h); each partition has a *target set*, an ordered
+ * list of distinct targets, one for each position 0 .. width-1 of a pool's redundancy. The sets of
+ * all partitions are worked out once an epoch into a flat table; after that a lookup is a hash and
+ * one load. Everything here is a pure function in integers: the same input gives the same table on
  * every machine.
  *
  *     place_table_build(&table, memory, bytes, targets, count, bits, 1u << 6);
@@ -27,8 +27,8 @@
  * result differs from hashing. So the history that least movement needs is in the map, and the same
  * map gives the same table everywhere. docs/decisions/placement.md says why.
  *
- * The table belongs to a width: a set of 6 is not the beginning of a set of 10. A cluster builds one
- * block of rows for each width that its pools use.
+ * The table belongs to a width: a set of 6 is not the beginning of a set of 10. A cluster builds
+ * one block of rows for each width that its pools use.
  */
 #ifndef SHOAL_PLACE_PLACE_H
 #define SHOAL_PLACE_PLACE_H
@@ -120,9 +120,9 @@ int place_table_update(struct place_table *table, const struct place_target *bef
                        size_t before_count, const struct place_target *targets, size_t count);
 
 /*
- * place_table_balance() - From what hashing gives and from the former table to an even one: each
- * target within 9 % of its share, where the spread rules and whole numbers allow it, and moved hardly
- * more than that takes.
+ * place_table_balance() - From what hashing gives and from the former table to an even one: no
+ * target more than 9 % above its share, where the spread rules and whole numbers allow it, and
+ * moved hardly more than that takes.
  * @table: place_table_init() of the shape of @hashed; the result.
  * @hashed: as place_table_build() leaves it for @targets.
  * @before: the table that is in use, of the same number of partitions, whose indexes mean the same
@@ -144,7 +144,7 @@ struct place_fix {
     uint16_t target, hashed;
 };
 
-/* place_fixes() - List where the tables differ, as far as there is room. Return: how many there are. */
+/* place_fixes() - List where tables differ, as far as there is room. Return: how many there are. */
 size_t place_fixes(const struct place_table *hashed, const struct place_table *table,
                    struct place_fix *fixes, size_t room);
 

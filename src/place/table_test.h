@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the tests of hashing and of balancing share: random clusters, and what every set promises. */
+/* What tests of hashing and of balancing share: random clusters, and what every set promises. */
 #ifndef SHOAL_PLACE_TABLE_TEST_H
 #define SHOAL_PLACE_TABLE_TEST_H
 

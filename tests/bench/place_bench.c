@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * move-least: shards that move when a node joins or leaves, against the least that must, at 6, 24, 96
- * and 1,000 nodes; a line for each and one for the worst of all. Of the same tables,
- * fullest-target: the fullest target against the fullest of the best placement that the spread rules
- * allow. What the least and the best are: place/measure.h. These repeat to the shard; what stands as
- * noise is how far the worst case lies from the median one. The cases of a number of nodes are equal
- * weights and nodes and targets of 1 : 2 each; 4 and 32 targets a node; a node that joins, then each
- * of three that leave; ec 4+2 in 65,536 partitions.
+ * move-least: shards that move when a node joins or leaves, against the least that must, at 6, 24,
+ * 96 and 1,000 nodes; a line for each and one for the worst of all. Of the same tables,
+ * fullest-target: the fullest target against the fullest of the best placement that the spread
+ * rules allow. What the least and the best are: place/measure.h. These repeat to the shard; what
+ * stands as noise is how far the worst case lies from the median one. The cases of a number of
+ * nodes: nodes of about the same weight and of 1 : 2, with targets of 1 : 2 in each; 4 and 32
+ * targets a node; a node that joins, or each of three that leave; ec 4+2 in 65,536 partitions.
  *
  * table-1000: the table of 1,000 nodes with 32 targets each, 65,536 x 12, drawn and balanced from
- * nothing. table-1000-join, table-1000-leave: the same after a node has joined or left, from the former
- * table, with the list of fixes that goes into the map: what the one that changes the map does.
- * The others apply the fixes in place of balancing.
+ * nothing. table-1000-join, table-1000-leave: the same after a node has joined or left, from the
+ * former table, with the list of fixes that goes into the map: what the one that changes the map
+ * does. The others apply the fixes in place of balancing.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * route-lookup: from a key to its target set in a table of 65,536 partitions by 12, whose
- * rows are visited at random. The time is that of one of many lookups after one another, as a client
- * makes them that has many requests in hand; the processor overlaps what it can.
+ * rows are visited at random. The time is that of one of many lookups after one another, as a
+ * client makes them that has many requests in hand; the processor overlaps what it can.
  *
  * route-latency: each lookup waits for the result of the one before, among few objects, so that
  * what is measured is the hash and not how far away the table is.
