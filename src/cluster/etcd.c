@@ -249,8 +249,9 @@ static bool set_up(struct call *call, const char *url, long limit_ms)
 {
     const struct etcd_client *client = call->client;
     CURL *easy = call->easy;
-    bool ok = curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK;
-#define SET(option, value) ok = ok && curl_easy_setopt(easy, option, value) == CURLE_OK
+    bool failed = false;
+#define SET(option, value) failed |= curl_easy_setopt(easy, option, value) != CURLE_OK
+    SET(CURLOPT_URL, url);
     SET(CURLOPT_PROTOCOLS_STR, client->ca != NULL ? "https" : "http");
     SET(CURLOPT_PROXY, "");
     SET(CURLOPT_NOSIGNAL, 1L);
@@ -272,7 +273,7 @@ static bool set_up(struct call *call, const char *url, long limit_ms)
         SET(CURLOPT_SSLKEY, client->key);
     }
 #undef SET
-    return ok;
+    return !failed;
 }
 
 static void start_try(struct call *call, uint64_t now)
@@ -496,18 +497,18 @@ static void release(struct etcd_client *client)
     curl_global_cleanup();
 }
 
-static bool add_endpoint(struct etcd_client *client, const char *text)
+static int add_endpoint(struct etcd_client *client, const char *text)
 {
     const char *scheme = client->ca != NULL ? "https://" : "http://";
     size_t len = strlen(text);
     if (strncmp(text, scheme, strlen(scheme)) != 0 || len > 256) {
         LOG_ERROR("'%s' is no endpoint of etcd: it is to begin with %s", text, scheme);
-        return false;
+        return SHOAL_E_CONFIG;
     }
     while (text[len - 1] == '/')
         len--;
     client->endpoints[client->endpoints_count].url = strndup(text, len);
-    return client->endpoints[client->endpoints_count++].url != NULL;
+    return client->endpoints[client->endpoints_count++].url == NULL ? SHOAL_E_NO_MEMORY : 0;
 }
 
 static char *copy(const char *text)
@@ -534,10 +535,10 @@ static int fill(struct etcd_client *client, const struct etcd_config *config)
     if (client->endpoints == NULL || client->headers == NULL || client->multi == NULL ||
         (tls && (client->ca == NULL || client->certificate == NULL || client->key == NULL)))
         return SHOAL_E_NO_MEMORY;
-    for (unsigned i = 0; i < config->endpoints_count; i++)
-        if (!add_endpoint(client, config->endpoints[i]))
-            return SHOAL_E_CONFIG;
-    return 0;
+    int error = 0;
+    for (unsigned i = 0; i < config->endpoints_count && error == 0; i++)
+        error = add_endpoint(client, config->endpoints[i]);
+    return error;
 }
 
 int etcd_client_create(struct reactor *reactor, const struct etcd_config *config,
