@@ -185,8 +185,8 @@ static void a_leader_is_read_back_and_nonsense_is_not(void **state)
     free(text);
     static const char *const bad[] = {
         "", "{}", "{\"name\":\"n\"}", "{\"name\":\"\",\"address\":\"a:1\"}",
-        "{\"name\":\"n\",\"address\":\"0123456789012345678901234567890123456789012345678901234567890"
-        "123456789:1\"}"};
+        ("{\"name\":\"n\",\"address\":\"0123456789012345678901234567890123456789012345678901234567890"
+         "123456789:1\"}")};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(etcd_leader_parse(bad[i], strlen(bad[i]), &back), SHOAL_E_INVALID);
 }
