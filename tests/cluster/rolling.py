@@ -16,7 +16,7 @@ def all_succeeded(load):
 
 
 def main():
-    with Cluster(6) as cluster:
+    with Cluster(6, size="512M") as cluster:
         cluster.shoal("pool", "create", "coded", "--ec", "4+2")
         cluster.shoal("pool", "create", "copied", "--copies", "3")
         for name in cluster.nodes:
