@@ -6,22 +6,66 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "core/fiber.h"
 
 #define WISH_TIMEOUT_MS 60000u
+#define ELECTION_MS 20000u /* how long to look for who is elected */
+#define LOOK_MS 500u
 
 struct wish_step {
     struct shoal *shoal;
     const char *text;
     char *answer;
+    char elsewhere[CLUSTER_ADDRESS_MAX]; /* where the last one asked says that the authority is */
     int rc;
 };
+
+/* Return: true when the answer is the authority's, or none will come. */
+static bool ask_at(struct wish_step *step, const char *address)
+{
+    free(step->answer);
+    step->answer = NULL;
+    step->elsewhere[0] = 0;
+    step->rc = client_admin(shoal_client(step->shoal), address, step->text,
+                            shoal_deadline_ns(step->shoal, WISH_TIMEOUT_MS), &step->answer);
+    if (step->rc == SHOAL_E_CONNECTION)
+        return false;
+    json_t *json = step->rc == 0 ? json_loads(step->answer, 0, NULL) : NULL;
+    const char *elsewhere = json_string_value(json_object_get(json, "authority"));
+    if (elsewhere != NULL)
+        snprintf(step->elsewhere, sizeof step->elsewhere, "%s", elsewhere);
+    json_decref(json);
+    return elsewhere == NULL;
+}
+
+/* Each that the file names in turn, and whom it names. */
+static bool ask_each(struct wish_step *step, const char *addresses)
+{
+    char address[CLUSTER_ADDRESS_MAX];
+    while (*addresses != 0) {
+        size_t len = strcspn(addresses, ", ");
+        if (len > 0 && len < sizeof address) {
+            memcpy(address, addresses, len);
+            address[len] = 0;
+            if (ask_at(step, address))
+                return true;
+            memcpy(address, step->elsewhere, sizeof address);
+            if (address[0] != 0 && ask_at(step, address))
+                return true;
+        }
+        addresses += len + (addresses[len] != 0);
+    }
+    return false;
+}
 
 static void wish_fiber(void *arg)
 {
     struct wish_step *step = arg;
-    const struct client_file *file = shoal_file(step->shoal);
-    step->rc = client_admin(shoal_client(step->shoal), file->authority, step->text,
-                            shoal_deadline_ns(step->shoal, WISH_TIMEOUT_MS), &step->answer);
+    const char *addresses = shoal_file(step->shoal)->authority;
+    bool elected = strchr(addresses, ',') != NULL;
+    step->rc = SHOAL_E_CONFIG;
+    for (unsigned ms = 0; !ask_each(step, addresses) && elected && ms < ELECTION_MS; ms += LOOK_MS)
+        fiber_sleep(LOOK_MS * UINT64_C(1000000));
 }
 
 static bool granted(json_t *answer, const char *text)

@@ -16,8 +16,9 @@ static const struct value_spec specs[] = {
     {"cluster", VALUE_STRING, FIELD(cluster), NULL, 0, 64, NULL, "The cluster's id."},
     {"nodes", VALUE_LIST, FIELD(nodes), NULL, 1, 256, NULL,
      "Addresses of storage nodes (data plane), asked in turn for the cluster's map."},
-    {"authority", VALUE_STRING, FIELD(authority), NULL, 0, 63, NULL,
-     "Address of the authority, for administrators."},
+    {"authority", VALUE_STRING, FIELD(authority), NULL, 0, 4095, NULL,
+     "Address of the authority, for administrators; where one is elected, those of some nodes that "
+     "may be it, with commas between."},
     {"data_plane", VALUE_STRING, FIELD(data_plane), "tls", 0, 0, "tls|plain",
      "Whether payload is encrypted."},
     {"tls.ca", VALUE_STRING, FIELD(ca), NULL, 1, 0, NULL, "Certificate of the cluster's authority."},

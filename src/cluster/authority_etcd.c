@@ -117,7 +117,6 @@ static void follow(struct authority_etcd *e, const struct etcd_leader *leader)
     }
     LOG_INFO("the authority is %s at %s", leader->name, leader->address);
     e->route = route;
-    e->refused = false;
 }
 
 #define DOOR_CALL(name, ...)                                                                       \
@@ -183,6 +182,14 @@ static void refuse(struct authority_etcd *e, const char *what, uint64_t has, uin
     e->refused = true;
     e->doubt = true;
     forget_leader(e);
+}
+
+static void refuse_map(struct authority_etcd *e, const struct etcd_value *map, uint64_t epoch,
+                       uint64_t knows)
+{
+    refuse(e, "epoch", epoch, knows);
+    e->refused_revision = map->modified;
+    e->refused_until_ns = now_ns(e) + REFUSED_NS;
 }
 
 static uint64_t known_epoch(const struct authority_etcd *e)
@@ -265,6 +272,8 @@ static int save(void *ctx, const void *map, size_t len)
         error = SHOAL_E_UNAVAILABLE;
     }
     etcd_answer_free(&answer);
+    if (error == 0)
+        mark_seen(e, (uint64_t)e->map_revision);
     return error;
 }
 
@@ -335,9 +344,7 @@ static int take_office(struct authority_etcd *e, const struct etcd_value *value)
         LOG_ERROR("the map in etcd at %s is another cluster's", e->map_key);
         error = SHOAL_E_INVALID;
     } else if (newest > map->epoch) {
-        refuse(e, "epoch", map->epoch, newest);
-        e->refused_revision = value->modified;
-        e->refused_until_ns = now_ns(e) + REFUSED_NS;
+        refuse_map(e, value, map->epoch, newest);
         error = SHOAL_E_STALE_EPOCH;
     }
     struct authority_config config = {
@@ -393,6 +400,7 @@ static void lead(struct authority_etcd *e)
         follow(e, &self);
     else
         leave_office(e);
+    e->refused &= error != 0;
     etcd_answer_free(&answer);
 }
 
@@ -437,10 +445,10 @@ static void stand_for_election(struct authority_etcd *e)
 
 /* ---- the keeper ---- */
 
-static int look(struct authority_etcd *e, struct etcd_answer *answer)
+static int look(struct authority_etcd *e, bool with_map, struct etcd_answer *answer)
 {
     const struct etcd_txn txn = {
-        .reads = {[LEADER] = {e->leader_key, false}, [MAP] = {e->map_key, true}},
+        .reads = {[LEADER] = {e->leader_key, false}, [MAP] = {e->map_key, !with_map}},
         .reads_count = 2,
     };
     int error = e->config.etcd.ops->txn(e->config.etcd.ctx, &txn, answer);
@@ -476,12 +484,28 @@ static void pause_for(struct authority_etcd *e, uint64_t ns)
     e->woken = false;
 }
 
+/* Rather than be elected and find out then. */
+static bool has_old_map(struct authority_etcd *e, const struct etcd_value *value)
+{
+    struct cluster_map *map = NULL;
+    if (cluster_map_decode(value->bytes, value->len, &map) != 0)
+        return false;
+    uint64_t epoch = map->epoch;
+    cluster_map_free(map);
+    if (epoch < known_epoch(e))
+        refuse_map(e, value, epoch, known_epoch(e));
+    return epoch < known_epoch(e);
+}
+
 /* Everybody sees at once that nobody leads; not everybody has to try at once. */
 static bool nobody_else_tried(struct authority_etcd *e)
 {
     struct etcd_answer answer;
     fiber_sleep(prng_below(reactor_prng(e->config.reactor), JITTER_NS));
-    bool nobody = look(e, &answer) == 0 && answer.values[LEADER].created == 0;
+    bool nobody = look(e, true, &answer) == 0 && answer.values[LEADER].created == 0 &&
+                  is_newest(e, &answer);
+    if (nobody && has_old_map(e, &answer.values[MAP]))
+        nobody = false;
     etcd_answer_free(&answer);
     return nobody && !e->stopping;
 }
@@ -515,14 +539,15 @@ static uint64_t step(struct authority_etcd *e)
     if (e->lease != 0)
         keep_lease(e);
     uint64_t pause = FOLLOW_LOOK_NS;
-    if (look(e, &answer) != 0) {
+    if (look(e, false, &answer) != 0) {
         pause = RETRY_NS;
     } else if (!is_newest(e, &answer)) {
-        pause = FOLLOW_LOOK_NS;
+        leave_office(e);
     } else if (e->authority != NULL && !still_elected(e, &answer.values[LEADER])) {
         leave_office(e);
         pause = 0;
     } else if (e->authority == NULL && answer.values[LEADER].created == 0) {
+        forget_leader(e);
         if (may_lead(e, &answer) && nobody_else_tried(e))
             stand_for_election(e);
         pause = e->authority != NULL ? LEAD_LOOK_NS : e->refused ? FOLLOW_LOOK_NS : RETRY_NS;
@@ -536,6 +561,7 @@ static uint64_t step(struct authority_etcd *e)
         pause = 0;
     } else {
         follow(e, &leader);
+        e->refused &= answer.values[MAP].modified == e->refused_revision;
     }
     etcd_answer_free(&answer);
     return pause;

@@ -474,6 +474,30 @@ static void an_older_etcd_is_refused_until_it_has_the_newest_map(void **state)
     run(older_body, false); /* none remembers, but they know newer maps */
 }
 
+static void unnoticed_body(struct rig *rig)
+{
+    enroll_all(rig);
+    struct host *old = wait_leader(rig);
+    fiber_sleep(10 * SECOND);
+    struct test_etcd_state backup;
+    test_etcd_save(&rig->store, &backup);
+    CHECK(change(old, "a"));
+    /* With all leases as they were: nobody has to be elected, and the leader looks only now and then. */
+    test_etcd_clear(&rig->store.now);
+    rig->store.now = backup;
+    fiber_sleep(2 * SECOND);
+    CHECK(authority_etcd_leads(old->etcd) == NULL);
+    uint64_t epoch = stored_epoch(rig);
+    fiber_sleep(60 * SECOND);
+    CHECK(leader(rig) == NULL && stored_epoch(rig) == epoch);
+}
+
+static void a_leader_sees_that_an_older_etcd_was_put_in_place(void **state)
+{
+    (void)state;
+    run(unnoticed_body, true);
+}
+
 static void stranger_body(struct rig *rig)
 {
     enroll_all(rig);
@@ -581,6 +605,7 @@ int main(void)
         cmocka_unit_test(an_enrolment_whose_answer_was_lost_is_made_once),
         cmocka_unit_test(an_etcd_frozen_for_an_hour_costs_nobody_anything),
         cmocka_unit_test(an_older_etcd_is_refused_until_it_has_the_newest_map),
+        cmocka_unit_test(a_leader_sees_that_an_older_etcd_was_put_in_place),
         cmocka_unit_test(a_node_that_knows_nothing_does_not_lead_with_an_old_map),
         cmocka_unit_test(an_emptied_etcd_is_refused),
         cmocka_unit_test(a_silent_node_is_down_after_its_time),

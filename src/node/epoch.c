@@ -262,9 +262,11 @@ static void node_update(struct node *node)
         return;
     node->self = (uint32_t)(mine - map->nodes);
     node->serving = node->incarnation != 0 && mine->up && mine->incarnation == node->incarnation;
-    if (node->incarnation != 0 && mine->incarnation > node->incarnation) {
-        LOG_WARN("epoch %llu names another incarnation of %s: enrolling again",
-                 (unsigned long long)map->epoch, node->config.name);
+    /* Taken for dead, this life is over: others may have gone on without it. */
+    bool down = mine->incarnation == node->incarnation && !mine->up;
+    if (node->incarnation != 0 && (mine->incarnation > node->incarnation || down)) {
+        LOG_WARN("epoch %llu %s of %s: enrolling again", (unsigned long long)map->epoch,
+                 down ? "ends the life" : "names another incarnation", node->config.name);
         node->incarnation = 0;
         fiber_queue_wake_all(&node->stop_wake);
     }

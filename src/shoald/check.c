@@ -39,6 +39,7 @@ static void check_addresses(struct check *check)
     } addresses[] = {{"listen.data", config->data},
                      {"listen.replication", config->replication},
                      {"listen.management", config->management},
+                     {"listen.authority", config->authority_address},
                      {"authority", config->authority}};
     for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
         if (addresses[i].text == NULL)
@@ -101,6 +102,22 @@ static void check_certificate(struct check *check)
                 config->certificate, (long long)left_s / 3600);
 }
 
+static void check_etcd(struct check *check)
+{
+    const struct shoald_config *config = check->config;
+    const char *const files[] = {config->etcd_ca, config->etcd_certificate, config->etcd_key};
+    unsigned given = 0;
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        given += files[i] != NULL;
+        if (files[i] != NULL && access(files[i], R_OK) != 0)
+            problem(check, "%s: %s", files[i], strerror(errno));
+    }
+    if (given != 0 && given != ARRAY_LEN(files))
+        problem(check, "etcd.ca, etcd.cert and etcd.key are given all three or not at all");
+    if (config->etcd_endpoints.count > 0 && config->authority != NULL)
+        problem(check, "there is an authority, and etcd.endpoints to elect one: which is it?");
+}
+
 unsigned shoald_check(const struct shoald_config *config, FILE *out)
 {
     struct check check = {.config = config, .out = out};
@@ -110,6 +127,7 @@ unsigned shoald_check(const struct shoald_config *config, FILE *out)
         problem(&check, "%s", why.text);
     check_addresses(&check);
     check_devices(&check);
+    check_etcd(&check);
     check_certificate(&check);
     if (check.problems == 0)
         fprintf(out, "ok: node %s, %zu device%s on %u reactor%s, %s data plane\n", config->name,

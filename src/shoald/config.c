@@ -22,8 +22,20 @@ static const struct value_spec specs[] = {
      "HOST:PORT for other nodes."},
     {"listen.management", VALUE_STRING, FIELD(management), NULL, 0, 63, NULL,
      "HOST:PORT for metrics; none: no metrics page."},
-    {"authority", VALUE_STRING, FIELD(authority), NULL, 1, 63, NULL,
-     "HOST:PORT of the cluster's authority."},
+    {"listen.authority", VALUE_STRING, FIELD(authority_address), NULL, 0, 63, NULL,
+     "HOST:PORT for nodes and administrators while this node is the elected authority."},
+    {"authority", VALUE_STRING, FIELD(authority), NULL, 0, 63, NULL,
+     "HOST:PORT of the cluster's authority; none when it is elected through etcd."},
+    {"etcd.endpoints", VALUE_LIST, FIELD(etcd_endpoints), NULL, 0, 9, NULL,
+     "https://HOST:PORT of each member of etcd; http:// without etcd.ca."},
+    {"etcd.prefix", VALUE_STRING, FIELD(etcd_prefix), NULL, 0, 100, NULL,
+     "Of the cluster's keys in etcd."},
+    {"etcd.ca", VALUE_STRING, FIELD(etcd_ca), NULL, 0, 0, NULL, "Who issued etcd's certificates."},
+    {"etcd.cert", VALUE_STRING, FIELD(etcd_certificate), NULL, 0, 0, NULL,
+     "The certificate that etcd's members know this node by."},
+    {"etcd.key", VALUE_STRING, FIELD(etcd_key), NULL, 0, 0, NULL, "Its private key."},
+    {"down_after", VALUE_DURATION, FIELD(down_after_ns), "3500ms", UINT64_C(1000000000), 0, NULL,
+     "A node that an elected authority has not heard for so long is down."},
     {"data_plane", VALUE_STRING, FIELD(data_plane), "tls", 0, 0, "tls|plain",
      "Whether payload between clients and nodes is encrypted."},
     {"tls.ca", VALUE_STRING, FIELD(ca), NULL, 1, 0, NULL, "Certificate of the cluster's authority."},
@@ -52,10 +64,25 @@ static const struct value_spec specs[] = {
 };
 static const struct config_table table = {"node.yaml", specs, ARRAY_LEN(specs)};
 
+static const char *missing_authority(const struct shoald_config *config)
+{
+    if (config->etcd_endpoints.count == 0)
+        return config->authority == NULL ? "authority" : NULL;
+    return config->etcd_prefix == NULL         ? "etcd.prefix"
+           : config->authority_address == NULL ? "listen.authority"
+                                               : NULL;
+}
+
 int shoald_config_load(const char *path, struct shoald_config *config, struct value_error *why)
 {
     why->text[0] = 0;
-    return config_load(&table, config, path, why);
+    int rc = config_load(&table, config, path, why);
+    const char *missing = rc == 0 ? missing_authority(config) : NULL;
+    if (missing == NULL)
+        return rc;
+    snprintf(why->text, sizeof why->text, "%.300s: '%s' is missing", path, missing);
+    shoald_config_free(config);
+    return SHOAL_E_CONFIG;
 }
 
 int shoald_config_defaults(struct shoald_config *config)

@@ -6,6 +6,7 @@
  *   main.c          the process: options, lock, signals, and the order in which workers do things
  *   worker.c        one thread with its reactor, its devices and its part of the node
  *   plan.c          how many workers, where they run, whether they spin
+ *   authority.c     whom the node asks for changes of the map
  *   config.c        node.yaml            check.c   --check-config
  *   metrics_page.c  what Prometheus reads
  */
@@ -28,7 +29,10 @@ struct shoald_config {
     char *directory;
     struct value_list devices;
     char *data, *replication, *management;
-    char *authority;
+    char *authority, *authority_address;
+    struct value_list etcd_endpoints;
+    char *etcd_prefix, *etcd_ca, *etcd_certificate, *etcd_key;
+    uint64_t down_after_ns;
     char *data_plane;
     char *ca, *certificate, *key, *renewal;
     uint64_t memory;
@@ -91,7 +95,7 @@ struct worker {
     struct dma_arena *arena;
     enum net_tcp_share share;
     struct net *data, *replication;
-    struct authority_remote *authority;
+    struct shoald_authority *authority;
     unsigned devices_count;
     const char *paths[NODE_TARGETS_MAX];
     struct dev *devs[NODE_TARGETS_MAX];
@@ -108,6 +112,18 @@ int worker_create(struct worker *worker, unsigned index, const struct shoald_pla
 void worker_tell(struct worker *worker, enum worker_step step);
 /* After WORKER_CLOSE is done. */
 void worker_join(struct worker *worker);
+
+/*
+ * The authority: one at the address that the configuration names, or the one that is elected through
+ * etcd, for which this node stands too.
+ * @node: where the node will be once there is one
+ * All [fiber]; the door serves the reactor's fibers until the close.
+ */
+struct shoald_authority;
+int shoald_authority_open(const struct shoald_config *config, struct reactor *reactor,
+                          struct net *net, struct node *const *node, struct shoald_authority **out);
+struct authority_door shoald_authority_door(struct shoald_authority *authority);
+void shoald_authority_close(struct shoald_authority *authority); /* NULL is well */
 
 /*
  * The page that Prometheus reads, and /healthz, from a thread of its own: one connection at a time,

@@ -106,8 +106,8 @@ static int open_planes(struct worker *w)
     }
     return w->share == NET_SHARE_JOIN /* another worker leads */
                ? 0
-               : authority_remote_create(w->reactor, w->replication, config->authority,
-                                         &w->authority);
+               : shoald_authority_open(config, w->reactor, w->replication, &w->node,
+                                       &w->authority);
 }
 
 static int reload(struct worker *w)
@@ -135,7 +135,7 @@ static int open_all(struct worker *w)
     part->arena = w->arena;
     part->metrics = w->metrics;
     if (w->authority != NULL)
-        part->authority = authority_remote_door(w->authority);
+        part->authority = shoald_authority_door(w->authority);
     part->targets_count = w->devices_count;
     part->scrub_bytes_per_s = w->config->scrub_rate;
     part->scrub_pause_ns = w->config->scrub_pause_ns;
@@ -160,16 +160,17 @@ static int start_node(struct worker *w)
 
 static void close_all(struct worker *w)
 {
-    if (w->node != NULL)
-        node_destroy(w->node);
+    struct node *node = w->node;
+    w->node = NULL; /* the authority looks at it */
+    if (node != NULL)
+        node_destroy(node);
+    shoald_authority_close(w->authority);
     for (unsigned i = 0; i < w->devices_count; i++) {
         if (w->engines[i] != NULL)
             engine_close(w->engines[i], false);
         if (w->devs[i] != NULL)
             dev_close(w->devs[i]);
     }
-    if (w->authority != NULL)
-        authority_remote_destroy(w->authority);
     if (w->replication != NULL)
         net_destroy(w->replication);
     if (w->data != NULL)
