@@ -221,14 +221,17 @@ int describe_object(struct target *t, const struct engine_entry *entry, struct b
 {
     struct members set;
     int error = entry->hollow ? SHOAL_E_HOLLOW : describe_here(t, entry, desc);
-    if (error != SHOAL_E_HOLLOW && error != SHOAL_E_CORRUPT)
+    /* A marker knows its version and nothing of the stripe. */
+    bool marker = error == 0 && desc->form == BLOB_MARKER;
+    if (!marker && error != SHOAL_E_HOLLOW && error != SHOAL_E_CORRUPT)
         return error;
-    install_later(t, &entry->id, &entry->version);
+    if (!marker)
+        install_later(t, &entry->id, &entry->version);
     if (!node_members_of(t->node, &entry->id, &set))
         return SHOAL_E_NO_POOL;
     for (unsigned i = 0; i < set.width; i++)
         if ((set.present >> i & 1) != 0 && set.at[i].target != t->id &&
-            describe_there(t, &set.at[i], entry, desc) == 0)
+            describe_there(t, &set.at[i], entry, desc) == 0 && desc->form != BLOB_MARKER)
             return 0;
     return SHOAL_E_UNAVAILABLE;
 }
