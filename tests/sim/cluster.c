@@ -2,6 +2,7 @@
 /*
  * Storage nodes: how they start, die and return, and when the whole cluster is settled.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static int open_drive(struct sim_node *node, unsigned index)
     struct sim_drive *drive = &node->drives[index];
     /* Full: a drive whose index has no room for all that is put. */
     const struct engine_config config = {
+        .commit_delay_ns = node->sim->commit_delay_ns,
         .index_max_objects =
             node->sim->tight && node->index == SIM_TIGHT_NODE && index == 0 ? 64 : 0,
     };
@@ -54,6 +56,22 @@ static int open_drive(struct sim_node *node, unsigned index)
         sim_complain(node->sim, "node%u does not open drive %u: %s %s", node->index, index,
                      shoal_error_name(error), drive->report.problem);
     return error;
+}
+
+/* A drive to which nothing was done holds no damaged piece: what a crash cuts short was not there yet. */
+static void look_over(struct sim_node *node, unsigned index)
+{
+    struct sim_drive *drive = &node->drives[index];
+    struct engine_scrub_progress progress;
+
+    if (drive->suspect)
+        return;
+    while (engine_scrub_step(drive->engine, 64, NULL, NULL) > 0)
+        ;
+    engine_scrub_progress(drive->engine, &progress);
+    if (progress.damaged > 0 && node->state != SIM_DYING)
+        sim_complain(node->sim, "node%u returns with %" PRIu64 " pieces damaged, and its drive %u is sound",
+                     node->index, progress.damaged, index);
 }
 
 static void configure(struct sim_node *node, struct node_config *config)
@@ -75,6 +93,7 @@ static void configure(struct sim_node *node, struct node_config *config)
         .window = 512,
         .tombstone_s = SIM_TOMBSTONE_S,
         .upload_s = 20,
+        .care_ns = sim->care_ns,
         .scrub_pause_ns = 3 * SECOND,
     };
     snprintf(config->name, sizeof config->name, "node%u", node->index);
@@ -86,7 +105,6 @@ static void configure(struct sim_node *node, struct node_config *config)
             .id = sim_target(sim, node->index, i),
             .engine = node->drives[i].engine,
             .stale = node->drives[i].report.stale,
-            .empty = !node->drives[i].formatted,
         };
 }
 
@@ -98,6 +116,8 @@ static void start_fiber(void *arg)
 
     for (unsigned i = 0; i < node->sim->drives && error == 0; i++)
         error = open_drive(node, i);
+    for (unsigned i = 0; i < node->sim->drives && error == 0; i++)
+        look_over(node, i);
     if (node->state == SIM_DYING || error != 0)
         return;
     CHECK(authority_remote_create(node->host.reactor, node->host.net, SIM_AUTHORITY_ADDRESS,
@@ -226,7 +246,24 @@ static void finish_death(struct sim_node *node)
     sim_event(node->sim, "node%u is gone", node->index);
 }
 
-/* A drive died with the node; it comes back with another, empty one, under the old name. */
+/*
+ * A drive died with the node; it comes back with another, empty one, under the old name. Its map has to
+ * say so first, as `shoal node replace-device` sees to: an empty drive looks like one that is complete.
+ */
+static void tell_of_replacement(void *arg)
+{
+    struct sim_node *node = arg;
+    char wish[64], *answer = NULL;
+
+    snprintf(wish, sizeof wish, "{\"wish\":\"target_replaced\",\"target\":%u}",
+             sim_target(node->sim, node->index, 0));
+    authority_wish(node->sim->authority.authority, wish, &answer);
+    bool known = answer != NULL && strstr(answer, "\"ok\":true") != NULL;
+    /* Of what is out nobody expects anything. */
+    node->replacement = known || node_is_out(node) ? SIM_KNOWN : SIM_WANTED;
+    free(answer);
+}
+
 static void replace_drive(struct sim_node *node)
 {
     struct sim_drive *drive = &node->drives[0];
@@ -235,7 +272,7 @@ static void replace_drive(struct sim_node *node)
     CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &drive->store) == 0);
     drive->formatted = false;
     drive->suspect = false;
-    node->new_drive = false;
+    node->replacement = SIM_NONE;
     sim_event(node->sim, "node%u gets a new drive", node->index);
 }
 
@@ -264,6 +301,23 @@ static void node_tend(struct sim_node *node)
     node->patience_ns = node->patience_ns == 0 ? sim->now_ns : 0;
 }
 
+static void node_return(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+
+    if (node->replacement == SIM_KNOWN)
+        replace_drive(node);
+    if (node->replacement == SIM_NONE) {
+        node_boot(node);
+        return;
+    }
+    if (node->replacement == SIM_WANTED && sim->authority.state == SIM_RUNNING) {
+        node->replacement = SIM_TOLD;
+        CHECK(fiber_spawn(sim->authority.host.fibers, tell_of_replacement, node) == 0);
+    }
+    node->restart_ns = sim->now_ns + 100 * MS;
+}
+
 void cluster_tick(struct sim *sim)
 {
     authority_tick(sim);
@@ -274,11 +328,8 @@ void cluster_tick(struct sim *sim)
         if (node->state == SIM_DYING && fiber_pool_in_use(node->host.fibers) == 0)
             finish_death(node);
         node_tend(node);
-        if (node->joined && node->state == SIM_GONE && sim->now_ns >= node->restart_ns) {
-            if (node->new_drive)
-                replace_drive(node);
-            node_boot(node);
-        }
+        if (node->joined && node->state == SIM_GONE && sim->now_ns >= node->restart_ns)
+            node_return(node);
     }
 }
 
@@ -310,9 +361,13 @@ bool node_is_clean(const struct sim_node *node)
     if (sim->authority.state != SIM_RUNNING)
         return true; /* as far as anybody can say */
     const struct cluster_map *map = authority_map(sim->authority.authority);
+    struct wire_report_reply report = {0};
+    node_report(node->node, &report);
     for (unsigned i = 0; i < sim->drives; i++) {
         const struct map_target *target = cluster_map_target(map, sim_target(sim, node->index, i));
-        if (target == NULL || target->state != TARGET_CLEAN || !target->up)
+        /* The map may be older than the life it is in: then it does not serve. */
+        if (target == NULL || target->state != TARGET_CLEAN || !target->up ||
+            !report.targets[i].serving)
             return false;
     }
     return true;

@@ -53,7 +53,8 @@ static bool crash_one(struct sim *sim, struct prng *prng)
     if (sim->tight && node->index == SIM_TIGHT_NODE)
         return false; /* what it could not hold it could not learn again */
     node_die(node, prng_chance(prng, 1, 2));
-    node->new_drive = prng_chance(prng, 1, 6);
+    if (prng_chance(prng, 1, 6))
+        node->replacement = SIM_WANTED;
     node->restart_ns = soon(sim, prng, 20 * MS, 8 * SECOND);
     return true;
 }
@@ -232,6 +233,8 @@ void faults_choose(struct sim *sim)
     sim->volatile_caches = prng_chance(prng, 3, 4);
     sim->frail = prng_chance(prng, 1, 4);
     sim->tight = tight && !sim->frail && may(sim, SIM_FAULT_tight);
+    sim->commit_delay_ns = prng_chance(prng, 1, 3) ? 3 * SECOND : 0;
+    sim->care_ns = prng_chance(prng, 1, 3) ? 100 * MS : 0;
     sim->pause_ns = prng_chance(prng, 1, 3) ? 100 * MS : 400 * MS;
     sim->fault_pause_ns = prng_chance(prng, 1, 3) ? SECOND : 4 * SECOND;
 }

@@ -40,7 +40,8 @@ static const struct option_spec option_table[] = {
     ARGUMENT(without, VALUE_STRING, "", 0, 0, 0, "KIND,...",
              "Faults that are not to happen; --list names them."),
     ARGUMENT(planted, VALUE_STRING, "none", 0, 0, 0, "BUG",
-             "With a bug on purpose, in a build with -Dplanted=true; --list names them."),
+             "With a bug on purpose, in a build with -Dplanted=true; --list names them. all: each in "
+             "turn, until a seed catches it."),
     ARGUMENT(regressions, VALUE_STRING, NULL, 0, 0, 0, "FILE",
              "First the seeds of this file, which once found something."),
     ARGUMENT(jobs, VALUE_U64, "0", 0, 64, 'j', "N", "Runs at once; 0: one for each core."),
@@ -60,10 +61,13 @@ static const struct options_command command = {
     .options = option_table, .option_count = ARRAY_LEN(option_table),
 };
 
+#define REGRESSIONS_MAX 256u
+
 struct series {
     const struct arguments *arguments;
     struct sim_options options;
-    FILE *regressions;
+    uint64_t regressions[REGRESSIONS_MAX];
+    unsigned regressions_count, regressions_begun;
     uint64_t begun, until_s;
     uint64_t runs, answered, unanswered, faults, least_operations, least_faults, virtual_ns;
     struct outcome failure;
@@ -81,14 +85,20 @@ static uint64_t real_s(void)
     return (uint64_t)now.tv_sec;
 }
 
-static bool next_regression(struct series *series, struct sim_options *options)
+/* All at once: a stream that is open while a process forks is moved about by the children's ends. */
+static bool read_regressions(struct series *series, const char *path)
 {
     char line[256];
+    FILE *file = fopen(path, "r");
 
-    while (series->regressions != NULL && fgets(line, sizeof line, series->regressions) != NULL)
-        if (line[0] != '#' && sscanf(line, "%" SCNu64, &options->seed) == 1)
-            return true;
-    return false;
+    if (file == NULL)
+        return false;
+    while (series->regressions_count < REGRESSIONS_MAX && fgets(line, sizeof line, file) != NULL)
+        if (line[0] != '#' &&
+            sscanf(line, "%" SCNu64, &series->regressions[series->regressions_count]) == 1)
+            series->regressions_count++;
+    fclose(file);
+    return true;
 }
 
 static bool next_run(void *ctx, struct sim_options *options)
@@ -97,8 +107,10 @@ static bool next_run(void *ctx, struct sim_options *options)
     const struct arguments *arguments = series->arguments;
 
     *options = series->options;
-    if (next_regression(series, options))
+    if (series->regressions_begun < series->regressions_count) {
+        options->seed = series->regressions[series->regressions_begun++];
         return true;
+    }
     uint64_t at = series->begun;
     /* One seed is one run: the first of a series is run twice. */
     if (arguments->seeds > 1 && at > 0)
@@ -188,13 +200,17 @@ static void run_all(struct series *series, unsigned jobs)
     }
 }
 
+static unsigned jobs_of(const struct arguments *arguments)
+{
+    return arguments->jobs != 0 ? (unsigned)arguments->jobs
+                                : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static int run(const struct arguments *arguments, struct series *series)
 {
-    unsigned jobs = (unsigned)arguments->jobs;
+    unsigned jobs = jobs_of(arguments);
     uint64_t began_s = real_s();
 
-    if (jobs == 0)
-        jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     series->until_s = began_s + arguments->duration_ns * 60;
     run_all(series, jobs);
     if (isatty(STDERR_FILENO))
@@ -214,6 +230,34 @@ static int run(const struct arguments *arguments, struct series *series)
     return series->failed ? 1 : 0;
 }
 
+/* Each bug has to be caught by some seed, and none by those that caught one without it. */
+static int run_planted(const struct arguments *arguments, const struct sim_options *options)
+{
+    unsigned missed = 0;
+
+    for (unsigned bug = PLANTED_none + 1; bug < PLANTED_COUNT; bug++) {
+        struct series series = {.arguments = arguments, .options = *options,
+                                .least_operations = UINT64_MAX, .least_faults = UINT64_MAX};
+        const struct runner_work work = {next_run, run_ended, &series};
+        struct outcome innocent;
+        series.options.planted = (enum planted)bug;
+        runner_run(&work, jobs_of(arguments));
+        printf("%-22s %s after %" PRIu64 " runs: %s\n", planted_name((enum planted)bug),
+               series.failed ? "caught" : "NOT CAUGHT", series.runs,
+               series.failed ? series.failure.wrong : planted_what((enum planted)bug));
+        missed += !series.failed;
+        if (!series.failed)
+            continue;
+        series.failure.options.planted = PLANTED_none;
+        runner_run_here(&series.failure.options, &innocent);
+        if (innocent.right)
+            continue;
+        print_failure(&innocent);
+        missed++;
+    }
+    return missed == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments;
@@ -231,20 +275,20 @@ int main(int argc, char **argv)
     }
     series.options = (struct sim_options){
         .operations = arguments.operations, .faults = arguments.faults, .keys = arguments.keys,
-        .workers = arguments.workers, .verbose = arguments.verbose,
-        .planted = planted_find(arguments.planted)};
+        .workers = arguments.workers, .verbose = arguments.verbose};
+    bool each = strcmp(arguments.planted, "all") == 0;
+    series.options.planted = each ? PLANTED_none : planted_find(arguments.planted);
     if (!sim_faults_parse(arguments.without, &series.options.without) ||
         series.options.planted == PLANTED_COUNT) {
         (void)options_usage_error(&command, "--list names the faults and the bugs that there are");
         return 2;
     }
-    if (!planted_plant(series.options.planted)) {
+    if (!planted_plant(each ? PLANTED_early_ack : series.options.planted)) {
         fprintf(stderr, "sim: this build has no bugs on purpose; configure one with "
                         "-Dplanted=true\n");
         return 2;
     }
-    if (arguments.regressions != NULL &&
-        (series.regressions = fopen(arguments.regressions, "r")) == NULL) {
+    if (arguments.regressions != NULL && !read_regressions(&series, arguments.regressions)) {
         fprintf(stderr, "sim: cannot open %s\n", arguments.regressions);
         return 1;
     }
@@ -253,9 +297,7 @@ int main(int argc, char **argv)
     else
         log_set_level(LOG_LEVEL_DEBUG);
     setvbuf(stdout, NULL, _IOLBF, 0); /* in step with the log, also when a check fails */
-    int status = run(&arguments, &series);
-    if (series.regressions != NULL)
-        fclose(series.regressions);
+    int status = each ? run_planted(&arguments, &series.options) : run(&arguments, &series);
     options_free(&command, &arguments);
     return status;
 }

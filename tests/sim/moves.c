@@ -152,7 +152,7 @@ static bool join(struct sim *sim)
         if (node->joined || node->state != SIM_GONE || atlas_suspects(node) ||
             (known && !prng_chance(&sim->moves.prng, 1, 2)))
             continue;
-        node->new_drive = known && prng_chance(&sim->moves.prng, 1, 2);
+        node->replacement = known && prng_chance(&sim->moves.prng, 1, 2) ? SIM_WANTED : SIM_NONE;
         return ask(node, apply_join, "joins");
     }
     return false;
@@ -181,7 +181,7 @@ static bool stay_away(struct sim *sim)
         (sim->tight && node->index == SIM_TIGHT_NODE))
         return false;
     node_die(node, prng_chance(&sim->moves.prng, 1, 2));
-    node->new_drive = prng_chance(&sim->moves.prng, 1, 3);
+    node->replacement = prng_chance(&sim->moves.prng, 1, 3) ? SIM_WANTED : SIM_NONE;
     node->restart_ns = soon(sim, 10 * SECOND, 40 * SECOND);
     return true;
 }

@@ -77,6 +77,9 @@ struct sim_host {
     struct fiber_pool *fibers;
 };
 
+/* Of a node's drive by an empty one: wanted, on its way into the map, in it. */
+enum sim_replacement { SIM_NONE, SIM_WANTED, SIM_TOLD, SIM_KNOWN };
+
 enum sim_node_state { SIM_GONE, SIM_STARTING, SIM_RUNNING, SIM_DYING };
 
 struct sim_drive {
@@ -103,7 +106,7 @@ struct sim_node {
     size_t map_len;
     uint64_t boots;
     bool joined;         /* the map has it */
-    bool new_drive;      /* it returns with an empty one */
+    enum sim_replacement replacement;
     bool stopped;        /* node_stop() has returned */
     bool told_dead;      /* the authority knows of this death */
     uint64_t restart_ns; /* when a gone node returns; UINT64_MAX: not by itself */
@@ -168,6 +171,7 @@ struct sim {
     bool volatile_caches;
     bool frail;              /* there is a pool that survives the loss of one member only */
     bool tight;              /* SIM_TIGHT_NODE is soon full, and never lost */
+    uint64_t commit_delay_ns, care_ns; /* as in engine_config and node_config; 0: what is usual */
     uint64_t pause_ns;       /* between two operations of a worker, at most */
     uint64_t fault_pause_ns; /* between two faults, at most */
 };
