@@ -191,7 +191,7 @@ static int adopt(struct client *client, const void *encoded, size_t len)
     struct view *view = calloc(1, sizeof *view);
     if (view != NULL)
         view->peers = calloc(map->nodes_count + 1, sizeof(struct client_peer *));
-    if (view == NULL || view->peers == NULL || cluster_map_place(map, NULL) != 0) {
+    if (view == NULL || view->peers == NULL || cluster_map_place(map, old == NULL ? NULL : old->map) != 0) {
         if (view != NULL)
             free(view->peers);
         free(view);

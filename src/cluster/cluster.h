@@ -19,6 +19,7 @@
 #include "place/place.h"
 #include "wire/wire.h"
 
+struct map_hashed;
 struct metrics;
 struct net;
 struct net_service;
@@ -119,10 +120,11 @@ struct map_moves {
 /*
  * struct cluster_map - One epoch. Immutable once it is in use; freed by its owner, or the last of
  * several threads that share it.
+ * @hashed: what hashing gives, with the table
  * @fixes: where placement is another than hashing gives (place/place.h)
  * @holds: by key; where targets are not as placement would have it
- * @table: who serves: hashing, corrected by the fixes and the holds. Made by cluster_map_place() when the map is
- *         adopted; same map, same table everywhere
+ * @table: who serves: hashing, corrected by the fixes and the holds. Made by cluster_map_place() when
+ *         the map is adopted; same map, same table everywhere
  * @moves: likewise; NULL: nothing moves
  */
 struct cluster_map {
@@ -139,7 +141,7 @@ struct cluster_map {
     struct map_hold *holds;
     struct place_table *table;
     struct map_moves *moves;
-    uint64_t placed_from; /* a hash of what the table was placed from */
+    struct map_hashed *hashed;
     _Atomic uint32_t sharers; /* beyond the first owner */
 };
 
@@ -160,7 +162,7 @@ int cluster_map_decode(const void *buffer, size_t size, struct cluster_map **out
 
 /*
  * cluster_map_place() - Compute the table.
- * @before: a map with its table, which is taken over where it was placed from the same; or NULL
+ * @before: a map with its table, of which is taken over what stays the same; or NULL
  * Return: 0, SHOAL_E_NO_MEMORY, or SHOAL_E_INVALID when fixes or holds are of no table.
  */
 int cluster_map_place(struct cluster_map *map, const struct cluster_map *before);

@@ -30,6 +30,7 @@ void cluster_map_free(struct cluster_map *map)
 {
     if (map == NULL || atomic_fetch_sub(&map->sharers, 1) > 0)
         return;
+    map_hashed_free(map->hashed);
     free(map->table);
     free(map->moves);
     free(map->nodes);
@@ -56,6 +57,7 @@ struct cluster_map *cluster_map_copy(const struct cluster_map *map)
         return NULL;
     *copy = *map;
     copy->sharers = 0;
+    copy->hashed = map_hashed_share(map->hashed);
     copy->table = NULL;
     copy->moves = NULL;
     copy->nodes = duplicate(map->nodes, map->nodes_count, sizeof *map->nodes);

@@ -64,10 +64,9 @@ int map_moves_publish(struct cluster_map *map)
 {
     struct place_table *placed;
     struct holds holds = {0};
-    uint64_t placed_from;
     /* The copy has the table of the map that it is a copy of; a first map has none. */
     CHECK(map->table != NULL || map->holds_count == 0);
-    int error = map_table_balance(map, &placed, &placed_from);
+    int error = map_table_balance(map, &placed);
     if (error != 0)
         return error;
     for (unsigned width = 1; width <= PLACE_WIDTH_MAX && error == 0; width++) {
@@ -85,7 +84,7 @@ int map_moves_publish(struct cluster_map *map)
     free(map->holds);
     map->holds = holds.list;
     map->holds_count = holds.count;
-    return map_table_apply(map, placed, placed_from);
+    return map_table_apply(map, placed);
 }
 
 /* ---- steps ---- */
@@ -292,7 +291,6 @@ static bool one_may_be_lost(const struct cluster_map *map)
 static void serve_nothing(struct cluster_map *map, uint16_t target)
 {
     unsigned least = one_may_be_lost(map) ? 1 : 2;
-    map->placed_from = 0; /* the table is no longer what the holds make of what was placed */
     for (unsigned width = least; map->table != NULL && width <= PLACE_WIDTH_MAX; width++)
         for (uint32_t p = 0; map->table->rows[width] != NULL && p >> map->partition_bits == 0; p++)
             for (unsigned i = 0; i < width; i++)

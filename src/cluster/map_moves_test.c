@@ -54,7 +54,7 @@ static struct cluster_map *cluster(unsigned nodes)
 /* The next epoch, as everybody else gets it: encoded, decoded, placed. */
 static void publish(struct cluster_map **map)
 {
-    struct cluster_map *next = cluster_map_copy(*map), *back = NULL;
+    struct cluster_map *next = cluster_map_copy(*map), *back = NULL, *fresh = NULL;
     assert_non_null(next);
     assert_int_equal(map_change_publish(next), 0);
     size_t room = cluster_map_encoded_size(next);
@@ -62,12 +62,16 @@ static void publish(struct cluster_map **map)
     size_t len = cluster_map_encode(next, bytes, room);
     assert_true(len > 0);
     assert_int_equal(cluster_map_decode(bytes, len, &back), 0);
+    assert_int_equal(cluster_map_decode(bytes, len, &fresh), 0);
     assert_int_equal(cluster_map_place(back, *map), 0);
+    assert_int_equal(cluster_map_place(fresh, NULL), 0); /* as who knew no map before */
     for (unsigned w = 1; w <= PLACE_WIDTH_MAX; w++) {
         if (next->table->rows[w] == NULL)
             continue;
         for (uint32_t p = 0; p < ROWS; p++) {
             assert_memory_equal(next->table->rows[w][p].target, back->table->rows[w][p].target,
+                                2 * PLACE_WIDTH_MAX);
+            assert_memory_equal(next->table->rows[w][p].target, fresh->table->rows[w][p].target,
                                 2 * PLACE_WIDTH_MAX);
             if (next->moves != NULL)
                 assert_memory_equal(next->moves->rows[w][p].target,
@@ -75,6 +79,7 @@ static void publish(struct cluster_map **map)
         }
     }
     free(bytes);
+    cluster_map_free(fresh);
     cluster_map_free(next);
     cluster_map_free(*map);
     *map = back;

@@ -12,131 +12,17 @@
 #include "cluster/map_private.h"
 #include "shoal/error.h"
 
-#define TABLE_HEAD round_up_u64(sizeof(struct place_table), 64)
-
-struct place_target *map_place_targets(const struct cluster_map *map)
+/* The table of the map's fixes, without holds. */
+static int table_fixed(struct cluster_map *map, struct place_table **out)
 {
-    struct place_target *targets = calloc(map->targets_count + 1, sizeof *targets);
-    if (targets == NULL)
-        return NULL;
-    for (uint32_t i = 0; i < map->targets_count; i++) {
-        const struct map_target *target = &map->targets[i];
-        const struct map_node *node = &map->nodes[target->node];
-        targets[i] = (struct place_target){
-            .id = target->id,
-            .weight = target->weight,
-            .node = target->node,
-            .domain = node->domain,
-            .placeable = target->state != TARGET_OUT && target->weight > 0 && !node->draining &&
-                         !node->removed,
-        };
-    }
-    return targets;
-}
-
-static uint32_t widths_of(const struct cluster_map *map)
-{
-    uint32_t widths = 0;
-    for (uint32_t i = 0; i < map->pools_count; i++)
-        widths |= 1u << map_pool_width(&map->pools[i]);
-    return widths;
-}
-
-static uint64_t hash_inputs(const struct cluster_map *map, const struct place_target *targets,
-                            uint32_t widths)
-{
-    uint64_t hash = hash_mix64((uint64_t)map->partition_bits << 32 | widths);
-    for (uint32_t i = 0; i < map->targets_count; i++) {
-        const struct place_target *t = &targets[i];
-        hash = hash_mix64(hash ^ ((uint64_t)t->id << 32 | t->weight));
-        hash = hash_mix64(hash ^ ((uint64_t)t->node << 32 | t->domain));
-        hash = hash_mix64(hash ^ t->placeable);
-    }
-    return hash == 0 ? 1 : hash;
-}
-
-/* Table and rows are one piece of memory, so that freeing the table is freeing all. */
-static struct place_table *table_alloc(unsigned bits, uint32_t widths)
-{
-    size_t rows = place_table_bytes(bits, widths);
-    struct place_table *table = aligned_alloc(64, TABLE_HEAD + round_up_u64(rows, 64));
-    if (table != NULL)
-        *table = (struct place_table){.bits = bits};
-    return table;
-}
-
-static struct place_table *table_copy(const struct place_table *from)
-{
-    struct place_table *table = table_alloc(from->bits, from->widths);
-    if (table == NULL)
-        return NULL;
-    *table = *from;
-    struct place_row *rows = (struct place_row *)((char *)table + TABLE_HEAD);
-    for (unsigned width = 1; width <= PLACE_WIDTH_MAX; width++) {
-        if (from->rows[width] == NULL)
-            continue;
-        memcpy(rows, from->rows[width], sizeof *rows << from->bits);
-        table->rows[width] = rows;
-        rows += (size_t)1 << from->bits;
-    }
-    return table;
-}
-
-/* What is placed, in another map: its table, with the holds taken back. */
-static struct place_table *table_without_holds(const struct cluster_map *map)
-{
-    struct place_table *table = table_copy(map->table);
-    for (uint32_t i = 0; table != NULL && i < map->holds_count; i++) {
-        const struct map_hold *hold = &map->holds[i];
-        if (!hold_is_leaving(hold) && table->rows[hold_width(hold)] != NULL)
-            table->rows[hold_width(hold)][hold_partition(hold)].target[hold_position(hold)] =
-                hold->placed;
-    }
-    return table;
-}
-
-/* What hashing gives the map's targets, from nothing or from the map before. */
-static int table_hashed(const struct cluster_map *map, const struct cluster_map *before,
-                        const struct place_target *targets, uint32_t widths, uint64_t from,
-                        struct place_table **out)
-{
-    int error = 0;
-    if (before != NULL && before->table != NULL && before->placed_from == from) {
-        *out = table_without_holds(before);
-        if (*out == NULL)
-            return SHOAL_E_NO_MEMORY;
-        place_table_unfix(*out, before->fixes, before->fixes_count);
-        return 0;
-    }
-    struct place_table *table = table_alloc(map->partition_bits, widths);
-    if (table == NULL)
+    const struct map_hashed *hashed = map->hashed;
+    *out = map_table_duplicate(hashed->table);
+    if (*out == NULL)
         return SHOAL_E_NO_MEMORY;
-    if (widths != 0)
-        error = place_table_build(table, (char *)table + TABLE_HEAD,
-                                  place_table_bytes(map->partition_bits, widths), targets,
-                                  map->targets_count, map->partition_bits, widths);
-    if (error != 0)
-        free(table);
-    else
-        *out = table;
-    return error;
-}
-
-int map_table_placed(const struct cluster_map *map, const struct cluster_map *before,
-                     struct place_table **out, uint64_t *placed_from)
-{
-    uint32_t widths = widths_of(map);
-    struct place_target *targets = map_place_targets(map);
-    *out = NULL;
-    if (targets == NULL)
-        return SHOAL_E_NO_MEMORY;
-    *placed_from = hash_inputs(map, targets, widths);
-    int error = table_hashed(map, before, targets, widths, *placed_from, out);
-    if (error == 0)
-        error = place_table_fix(*out, targets, map->targets_count, map->fixes, map->fixes_count);
+    int error = place_table_fix(*out, hashed->targets, hashed->targets_count, map->fixes,
+                                map->fixes_count);
     if (error != 0)
         free(*out);
-    free(targets);
     return error;
 }
 
@@ -157,36 +43,28 @@ static int find_fixes(struct cluster_map *map, const struct place_table *hashed,
     return 0;
 }
 
-int map_table_balance(struct cluster_map *map, struct place_table **out, uint64_t *placed_from)
+int map_table_balance(struct cluster_map *map, struct place_table **out)
 {
-    uint32_t widths = widths_of(map);
-    struct place_target *targets = map_place_targets(map);
-    if (targets == NULL)
+    struct map_hashed *hashed = NULL;
+    int error = map_hashed_create(map, map->hashed, &hashed);
+    if (error != 0)
+        return error;
+    const bool same = hashed == map->hashed;
+    map_hashed_free(map->hashed);
+    map->hashed = hashed;
+    if (same)
+        return table_fixed(map, out);
+    struct place_table *table = map_table_duplicate(hashed->table);
+    if (table == NULL)
         return SHOAL_E_NO_MEMORY;
-    *placed_from = hash_inputs(map, targets, widths);
-    if (map->table != NULL && map->placed_from == *placed_from) {
-        free(targets);
-        return map_table_placed(map, map, out, placed_from);
-    }
-    struct place_table *hashed = NULL;
-    struct place_table *table = table_alloc(map->partition_bits, widths);
-    int error = table == NULL ? SHOAL_E_NO_MEMORY
-                              : table_hashed(map, NULL, targets, widths, *placed_from, &hashed);
-    if (error == 0 && widths != 0) {
-        error = place_table_init(table, (char *)table + TABLE_HEAD,
-                                 place_table_bytes(map->partition_bits, widths),
-                                 map->partition_bits, widths);
-        if (error == 0)
-            error = place_table_balance(table, hashed, map->table, targets, map->targets_count);
-    }
+    error = place_table_balance(table, hashed->table, map->table, hashed->targets,
+                                hashed->targets_count);
     if (error == 0)
-        error = find_fixes(map, hashed, table);
+        error = find_fixes(map, hashed->table, table);
     if (error != 0)
         free(table);
     else
         *out = table;
-    free(hashed);
-    free(targets);
     return error;
 }
 
@@ -215,7 +93,7 @@ static struct map_moves *moves_alloc(unsigned bits, uint32_t widths)
 
 int map_table_copy(struct cluster_map *to, const struct cluster_map *from)
 {
-    to->table = from->table == NULL ? NULL : table_copy(from->table);
+    to->table = from->table == NULL ? NULL : map_table_duplicate(from->table);
     if (from->table != NULL && to->table == NULL)
         return SHOAL_E_NO_MEMORY;
     if (from->moves == NULL)
@@ -362,14 +240,13 @@ static int apply_row(struct cluster_map *map, struct map_hold *first, struct map
     return 0;
 }
 
-int map_table_apply(struct cluster_map *map, struct place_table *placed, uint64_t placed_from)
+int map_table_apply(struct cluster_map *map, struct place_table *placed)
 {
     free(map->table);
     free(map->moves);
     map->table = placed;
     map->moves = NULL;
-    map->placed_from = placed_from;
-    uint32_t widths = widths_of(map);
+    uint32_t widths = map->hashed->table->widths;
     for (uint32_t i = 0; i < map->holds_count;) {
         uint32_t end = i + 1;
         while (end < map->holds_count && map->holds[end].key >> 5 == map->holds[i].key >> 5)
@@ -388,8 +265,13 @@ int map_table_apply(struct cluster_map *map, struct place_table *placed, uint64_
 
 int cluster_map_place(struct cluster_map *map, const struct cluster_map *before)
 {
-    struct place_table *placed;
-    uint64_t placed_from;
-    int error = map_table_placed(map, before, &placed, &placed_from);
-    return error != 0 ? error : map_table_apply(map, placed, placed_from);
+    struct map_hashed *hashed = NULL;
+    struct place_table *placed = NULL;
+    int error = map_hashed_create(map, before == NULL ? NULL : before->hashed, &hashed);
+    if (error != 0)
+        return error;
+    map_hashed_free(map->hashed);
+    map->hashed = hashed;
+    error = table_fixed(map, &placed);
+    return error != 0 ? error : map_table_apply(map, placed);
 }

@@ -139,12 +139,8 @@ static void check_fixes(const struct cluster *c, const struct place_table *table
 
     assert_non_null(fixes);
     assert_int_equal(place_fixes(&hashed, table, fixes, count), count);
-    for (size_t i = 0; i < count; i++)
-        fixes[i].hashed = 0;
     assert_int_equal(place_table_fix(&again, c->targets, c->count, fixes, count), 0);
     assert_memory_equal(table_rows(&again), table_rows(table), 32 << table->bits);
-    place_table_unfix(&again, fixes, count);
-    assert_memory_equal(table_rows(&again), table_rows(&hashed), 32 << table->bits);
     free(fixes);
     table_free(&hashed);
     table_free(&again);

@@ -35,7 +35,7 @@ size_t place_fixes(const struct place_table *hashed, const struct place_table *t
                 if (from[i] == to[i])
                     continue;
                 if (count < room)
-                    fixes[count] = (struct place_fix){fix_cell(width, p, i), to[i], from[i]};
+                    fixes[count] = (struct place_fix){fix_cell(width, p, i), to[i]};
                 count++;
             }
         }
@@ -58,27 +58,20 @@ static bool row_is_sound(const struct place_table *table, uint32_t cell)
 }
 
 int place_table_fix(struct place_table *table, const struct place_target *targets, size_t count,
-                    struct place_fix *fixes, size_t fixes_count)
+                    const struct place_fix *fixes, size_t fixes_count)
 {
     for (size_t i = 0; i < fixes_count; i++) {
-        struct place_fix *fix = &fixes[i];
+        const struct place_fix *fix = &fixes[i];
         uint16_t *at = fix_find(table, fix);
         if (at == NULL || (i > 0 && fix->cell <= fixes[i - 1].cell))
             return SHOAL_E_INVALID;
         if (fix->target != PLACE_NONE && (fix->target >= count || !targets[fix->target].placeable ||
                                           targets[fix->target].weight == 0))
             return SHOAL_E_INVALID;
-        fix->hashed = *at;
         *at = fix->target;
     }
     for (size_t i = 0; i < fixes_count; i++)
         if (!row_is_sound(table, fixes[i].cell))
             return SHOAL_E_INVALID;
     return 0;
-}
-
-void place_table_unfix(struct place_table *table, const struct place_fix *fixes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        *fix_find(table, &fixes[i]) = fixes[i].hashed;
 }

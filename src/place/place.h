@@ -137,11 +137,10 @@ int place_table_balance(struct place_table *table, const struct place_table *has
 /*
  * struct place_fix - A position whose target is another than hashing gives.
  * @cell: width, partition and position; lists of fixes are in its order
- * @hashed: what hashing gives; known once the fix is part of a table
  */
 struct place_fix {
     uint32_t cell;
-    uint16_t target, hashed;
+    uint16_t target;
 };
 
 /* place_fixes() - List where tables differ, as far as there is room. Return: how many there are. */
@@ -155,10 +154,7 @@ size_t place_fixes(const struct place_table *hashed, const struct place_table *t
  * that put a target into a set twice; the table is then of no use.
  */
 int place_table_fix(struct place_table *table, const struct place_target *targets, size_t count,
-                    struct place_fix *fixes, size_t fixes_count);
-
-/* place_table_unfix() - What hashing gives, from a table to which these fixes were applied. */
-void place_table_unfix(struct place_table *table, const struct place_fix *fixes, size_t count);
+                    const struct place_fix *fixes, size_t fixes_count);
 
 /*
  * place_targets() - The target set of a partition: @width indexes into the list of targets.
