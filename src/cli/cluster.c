@@ -230,7 +230,8 @@ int cli_cluster(int argc, char **argv)
     } verbs[] = {{"init", "Make a cluster of many hosts.", cluster_init},
                  {"token", "Print a token with which nodes may join.", cluster_token},
                  {"admit", "Let nodes with a token join, and sign renewals.", cluster_admit},
-                 {"join", "Make this host a node of a cluster.", cluster_join}};
+                 {"join", "Make this host a node of a cluster.", cluster_join},
+                 {"elect", "Hand the map to etcd: nodes elect the authority.", cluster_elect}};
     const char *verb = argc > 1 ? argv[1] : "--help";
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
         if (strcmp(verb, verbs[i].name) == 0)

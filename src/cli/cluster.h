@@ -11,6 +11,7 @@
 #define CLUSTER_TOKEN_HEAD "shoal-token-1 "
 
 int cluster_admit(int argc, char **argv);
+int cluster_elect(int argc, char **argv);
 int cluster_join(int argc, char **argv);
 
 #endif

@@ -143,13 +143,19 @@ int client_file_write(const char *path, const struct client_file *file)
     return rc;
 }
 
+/* As it stands in the file: paths stay relative. */
+static const struct value_spec *find_entry(const char *name)
+{
+    size_t at = 0;
+    while (strcmp(specs[at].name, name) != 0)
+        at++;
+    return &specs[at];
+}
+
 int client_file_add_node(const char *path, const char *address)
 {
     struct client_file file;
     struct value_error why;
-    size_t nodes = 0;
-    while (strcmp(specs[nodes].name, "nodes") != 0)
-        nodes++;
     int rc = config_load(&table, &file, path, &why);
     if (rc != 0)
         return rc;
@@ -157,10 +163,24 @@ int client_file_add_node(const char *path, const char *address)
     for (size_t i = 0; i < file.nodes.count; i++)
         known = known || strcmp(file.nodes.items[i], address) == 0;
     if (!known) {
-        rc = value_set(&specs[nodes], &file, address, &why);
+        rc = value_set(find_entry("nodes"), &file, address, &why);
         if (rc == 0)
             rc = client_file_write(path, &file);
     }
+    client_file_free(&file);
+    return rc;
+}
+
+int client_file_set_authority(const char *path, const char *addresses)
+{
+    struct client_file file;
+    struct value_error why;
+    int rc = config_load(&table, &file, path, &why);
+    if (rc != 0)
+        return rc;
+    rc = value_set(find_entry("authority"), &file, addresses, &why);
+    if (rc == 0)
+        rc = client_file_write(path, &file);
     client_file_free(&file);
     return rc;
 }
