@@ -20,7 +20,6 @@
 
 #define FIBERS 16u
 #define STACK_BYTES (1u << 20) /* the JSON parser calls itself for each level */
-#define ASK_NS UINT64_C(20000000000)
 
 struct admit {
     char config[CLI_PATH_MAX], certs[CLI_PATH_MAX - 64];
@@ -57,8 +56,7 @@ static json_t *add_to_map(struct admit *admit, const json_t *wish, json_t **answ
     text = json_dumps(ask, JSON_COMPACT);
     json_decref(ask);
     int rc = text == NULL ? SHOAL_E_NO_MEMORY
-                          : client_admin(admit->client, admit->file.authority, text,
-                                         reactor_now_ns(admit->reactor) + ASK_NS, &reply);
+                          : cli_ask_authority(admit->client, admit->file.authority, text, &reply);
     if (rc == 0)
         said = json_loads(reply, 0, NULL);
     if (said == NULL)
@@ -198,7 +196,7 @@ static struct net_tcp_config credentials(const struct admit *admit, const char *
 
 static int start(struct admit *admit)
 {
-    const char *seeds[] = {admit->file.authority};
+    const char *seeds[] = {admit->file.nodes.items[0]}; /* no map is asked for */
     const struct client_config client = {.seeds = seeds, .seeds_count = 1, .operations_max = FIBERS,
                                          .buffers = 1};
     const struct net_service service = {on_request, admit};

@@ -89,6 +89,13 @@ uint64_t cli_now_ns(void);
 bool cli_wish(const char *config, json_t *wish, json_t **answer);
 
 /*
+ * cli_ask_authority() - [fiber] The same, over what is open already: one of @addresses, with commas
+ * between, or whom that one names; for a while longer where there are several, for one of them may be
+ * about to be elected. Return: 0 and *@answer, to be freed, or why there is none.
+ */
+int cli_ask_authority(struct client *client, const char *addresses, const char *wish, char **answer);
+
+/*
  * cli_ask() - The same, of whoever listens at @address, as the holder of these absolute paths.
  */
 struct cli_credentials {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shoal cluster elect: the map goes from a file to etcd, and the authority from one host to nodes. */
+/* shoal cluster elect: the map goes from a file to etcd, the authority from one host to nodes. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,7 +111,8 @@ static struct cluster_map *read_map(const char *path)
 static int explain(const struct elect *elect, int rc)
 {
     if (rc == SHOAL_E_EXISTS)
-        return cli_fail("etcd holds a map under '%s' already: choose another --prefix", elect->prefix);
+        return cli_fail("etcd holds a map under '%s' already: choose another --prefix",
+                        elect->prefix);
     return cli_fail("etcd's members did not take the map (%s); whether it is there after all, "
                     "'etcdctl get --prefix %s' says", shoal_error_text(rc), elect->prefix);
 }

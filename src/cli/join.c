@@ -22,6 +22,8 @@
 
 struct join {
     char *token, *name, *dir, *state, *data, *replication, *management;
+    char *authority, *prefix, *etcd_ca, *etcd_certificate, *etcd_key;
+    struct value_list etcd;
     uint64_t size, domain;
     bool force, json;
 };
@@ -39,6 +41,19 @@ static const struct option_spec options[] = {
       "Where its metrics are."}, 0, "HOST:PORT"},
     {{"domain", VALUE_U64, offsetof(struct join, domain), "0", 0, UINT32_MAX, NULL,
       "Its failure domain, such as the number of its rack."}, 0, "N"},
+    {{"etcd", VALUE_LIST, offsetof(struct join, etcd), NULL, 1, 9, NULL,
+      "Where the authority is elected: a member of etcd; repeat for each."},
+     'e', "https://HOST:PORT"},
+    {{"authority", VALUE_STRING, offsetof(struct join, authority), NULL, 1, 63, NULL,
+      "Likewise: where it listens while it is the authority."}, 'a', "HOST:PORT"},
+    {{"prefix", VALUE_STRING, offsetof(struct join, prefix), "shoal", 1, 100, NULL,
+      "Likewise: of the cluster's keys in etcd."}, 0, NULL},
+    {{"etcd_ca", VALUE_STRING, offsetof(struct join, etcd_ca), NULL, 1, 0, NULL,
+      "Likewise: who issued etcd's certificates."}, 0, "FILE"},
+    {{"etcd_cert", VALUE_STRING, offsetof(struct join, etcd_certificate), NULL, 1, 0, NULL,
+      "Likewise: the certificate that etcd's members know this node by."}, 0, "FILE"},
+    {{"etcd_key", VALUE_STRING, offsetof(struct join, etcd_key), NULL, 1, 0, NULL,
+      "Likewise: its private key."}, 0, "FILE"},
     {{"dir", VALUE_STRING, offsetof(struct join, dir), "/etc/shoal", 1, 0, NULL,
       "Where node.yaml and certificates go."}, 'd', "DIR"},
     {{"state", VALUE_STRING, offsetof(struct join, state), "/var/lib/shoal", 1, 0, NULL,
@@ -183,6 +198,46 @@ static char *copy_of(const json_t *answer, const char *name)
 
 /* ---- laying out ---- */
 
+/* Absolute: shoald runs elsewhere. */
+static char *path_of(const char *path)
+{
+    char absolute[CLI_PATH_MAX];
+    return path != NULL && local_directory(path, absolute, sizeof absolute) ? strdup(absolute)
+                                                                           : NULL;
+}
+
+/* One authority for all, or the members of etcd that elect it. */
+static int set_authority(const struct join *join, const json_t *answer,
+                         struct shoald_config *config)
+{
+    if (join->etcd.count == 0) {
+        config->authority = copy_of(answer, "authority_address");
+        return config->authority == NULL ? SHOAL_E_INVALID : 0;
+    }
+    config->authority_address = strdup(join->authority);
+    config->etcd_prefix = strdup(join->prefix);
+    config->etcd_ca = path_of(join->etcd_ca);
+    config->etcd_certificate = path_of(join->etcd_certificate);
+    config->etcd_key = path_of(join->etcd_key);
+    config->etcd_endpoints.items = calloc(join->etcd.count, sizeof(char *));
+    if (config->etcd_endpoints.items == NULL)
+        return SHOAL_E_NO_MEMORY;
+    for (size_t i = 0; i < join->etcd.count; i++)
+        config->etcd_endpoints.items[config->etcd_endpoints.count++] = strdup(join->etcd.items[i]);
+    return 0;
+}
+
+/* What was asked was done all the same; the same command with more words goes on from there. */
+static bool authority_is_clear(const struct join *join, const json_t *answer)
+{
+    const char *address = json_string_value(json_object_get(answer, "authority_address"));
+    if (join->etcd.count > 0 || address == NULL || strchr(address, ',') == NULL)
+        return true;
+    cli_fail("the authority of this cluster is elected: give --etcd, --authority and the others, "
+             "and join again");
+    return false;
+}
+
 static bool write_config(const struct joining *joining, const json_t *answer)
 {
     const struct join *join = joining->join;
@@ -196,7 +251,6 @@ static bool write_config(const struct joining *joining, const json_t *answer)
         config.data = strdup(join->data);
         config.replication = strdup(join->replication);
         config.management = strdup(join->management);
-        config.authority = copy_of(answer, "authority_address");
         config.data_plane = copy_of(answer, "data_plane");
         config.ca = strdup(in(joining, "ca.crt"));
         config.certificate = strdup(in(joining, "node.crt"));
@@ -205,9 +259,11 @@ static bool write_config(const struct joining *joining, const json_t *answer)
         config.devices.items = calloc(joining->count, sizeof *config.devices.items);
         for (unsigned i = 0; i < joining->count && config.devices.items != NULL; i++)
             config.devices.items[config.devices.count++] = strdup(joining->devices[i]);
-        rc = config.authority == NULL || config.cluster == NULL || config.data_plane == NULL
+        rc = config.cluster == NULL || config.data_plane == NULL
                  ? SHOAL_E_INVALID
-                 : shoald_config_write(in(joining, "node.yaml"), &config);
+                 : set_authority(join, answer, &config);
+        if (rc == 0)
+            rc = shoald_config_write(in(joining, "node.yaml"), &config);
         shoald_config_free(&config);
     }
     if (rc != 0)
@@ -287,7 +343,7 @@ static int run(struct joining *joining, const struct options_arguments *position
         !is_free(joining) || !measure_all(joining, positional))
         return EXIT_FAILED;
     json_t *answer = read_token(joining) ? ask(joining) : NULL;
-    bool ok = answer != NULL && format_all(joining, answer) &&
+    bool ok = answer != NULL && authority_is_clear(join, answer) && format_all(joining, answer) &&
               install_certificate(joining, answer) && write_config(joining, answer);
     remove_remains(joining);
     if (!ok) {
@@ -321,7 +377,9 @@ int cluster_join(int argc, char **argv)
                           : join.data == NULL        ? "--data HOST:PORT"
                           : join.replication == NULL ? "--replication HOST:PORT"
                           : join.management == NULL  ? "--management HOST:PORT"
-                                                     : NULL;
+                          : join.etcd.count > 0 && join.authority == NULL
+                              ? "--authority HOST:PORT with --etcd"
+                              : NULL;
     joining.join = &join;
     if (missing != NULL) {
         (void)options_usage_error(&command, "%s is needed", missing);

@@ -7,13 +7,14 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "core/fiber.h"
+#include "core/reactor.h"
 
-#define WISH_TIMEOUT_MS 60000u
+#define WISH_TIMEOUT_NS UINT64_C(60000000000)
 #define ELECTION_MS 20000u /* how long to look for who is elected */
 #define LOOK_MS 500u
 
-struct wish_step {
-    struct shoal *shoal;
+struct asking {
+    struct client *client;
     const char *text;
     char *answer;
     char elsewhere[CLUSTER_ADDRESS_MAX]; /* where the last one asked says that the authority is */
@@ -21,25 +22,25 @@ struct wish_step {
 };
 
 /* Return: true when the answer is the authority's, or none will come. */
-static bool ask_at(struct wish_step *step, const char *address)
+static bool ask_at(struct asking *asking, const char *address)
 {
-    free(step->answer);
-    step->answer = NULL;
-    step->elsewhere[0] = 0;
-    step->rc = client_admin(shoal_client(step->shoal), address, step->text,
-                            shoal_deadline_ns(step->shoal, WISH_TIMEOUT_MS), &step->answer);
-    if (step->rc == SHOAL_E_CONNECTION)
+    uint64_t deadline_ns = reactor_now_ns(reactor_self()) + WISH_TIMEOUT_NS;
+    free(asking->answer);
+    asking->answer = NULL;
+    asking->elsewhere[0] = 0;
+    asking->rc = client_admin(asking->client, address, asking->text, deadline_ns, &asking->answer);
+    if (asking->rc == SHOAL_E_CONNECTION)
         return false;
-    json_t *json = step->rc == 0 ? json_loads(step->answer, 0, NULL) : NULL;
+    json_t *json = asking->rc == 0 ? json_loads(asking->answer, 0, NULL) : NULL;
     const char *elsewhere = json_string_value(json_object_get(json, "authority"));
     if (elsewhere != NULL)
-        snprintf(step->elsewhere, sizeof step->elsewhere, "%s", elsewhere);
+        snprintf(asking->elsewhere, sizeof asking->elsewhere, "%s", elsewhere);
     json_decref(json);
     return elsewhere == NULL;
 }
 
-/* Each that the file names in turn, and whom it names. */
-static bool ask_each(struct wish_step *step, const char *addresses)
+/* Each in turn, and whom it names. */
+static bool ask_each(struct asking *asking, const char *addresses)
 {
     char address[CLUSTER_ADDRESS_MAX];
     while (*addresses != 0) {
@@ -47,10 +48,10 @@ static bool ask_each(struct wish_step *step, const char *addresses)
         if (len > 0 && len < sizeof address) {
             memcpy(address, addresses, len);
             address[len] = 0;
-            if (ask_at(step, address))
+            if (ask_at(asking, address))
                 return true;
-            memcpy(address, step->elsewhere, sizeof address);
-            if (address[0] != 0 && ask_at(step, address))
+            memcpy(address, asking->elsewhere, sizeof address);
+            if (address[0] != 0 && ask_at(asking, address))
                 return true;
         }
         addresses += len + (addresses[len] != 0);
@@ -58,14 +59,29 @@ static bool ask_each(struct wish_step *step, const char *addresses)
     return false;
 }
 
+int cli_ask_authority(struct client *client, const char *addresses, const char *wish, char **answer)
+{
+    struct asking asking = {.client = client, .text = wish, .rc = SHOAL_E_CONFIG};
+    bool elected = strchr(addresses, ',') != NULL;
+    unsigned left_ms = elected ? ELECTION_MS : 0;
+    for (; !ask_each(&asking, addresses) && left_ms > 0; left_ms -= LOOK_MS)
+        fiber_sleep(LOOK_MS * UINT64_C(1000000));
+    *answer = asking.answer;
+    return asking.rc;
+}
+
+struct wish_step {
+    struct shoal *shoal;
+    const char *text;
+    char *answer;
+    int rc;
+};
+
 static void wish_fiber(void *arg)
 {
     struct wish_step *step = arg;
-    const char *addresses = shoal_file(step->shoal)->authority;
-    bool elected = strchr(addresses, ',') != NULL;
-    step->rc = SHOAL_E_CONFIG;
-    for (unsigned ms = 0; !ask_each(step, addresses) && elected && ms < ELECTION_MS; ms += LOOK_MS)
-        fiber_sleep(LOOK_MS * UINT64_C(1000000));
+    step->rc = cli_ask_authority(shoal_client(step->shoal), shoal_file(step->shoal)->authority,
+                                 step->text, &step->answer);
 }
 
 static bool granted(json_t *answer, const char *text)

@@ -254,6 +254,15 @@ def units_run_commands_that_are_there(hosts):
             assert option in help_text.stdout, f"{command}: no option {option}"
 
 
+def a_node_joins_what_is_in_use(hosts):
+    hosts.run(*hosts.join(4, "-"), data=hosts.token())
+    hosts.start_node(4)
+    hosts.until("it has its share", lambda: hosts.states().get("host-4") == "up" and
+                hosts.status()["health"] == "ok")
+    hosts.run("get", "copied/before", hosts.path("back"))
+    blobs(hosts, "grown")
+
+
 def a_dead_node_is_missed(hosts):
     hosts.children["host-3"].kill()
     hosts.children["host-3"].wait()
@@ -275,6 +284,7 @@ def main():
         certificates_are_renewed_while_serving(hosts)
         certificates_are_made_by_hand(hosts)
         units_run_commands_that_are_there(hosts)
+        a_node_joins_what_is_in_use(hosts)
         a_dead_node_is_missed(hosts)
 
 

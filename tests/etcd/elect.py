@@ -1,28 +1,35 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The map of a cluster is handed from the file of one authority to a real etcd, once and for good."""
+"""The map of a cluster is handed from the file of one authority to a real etcd, once and for good; nodes
+that joined before and after elect the authority."""
+import json
 import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "cluster"))
 from cluster import Cluster  # noqa: E402
+from hosts import SHOAL, Hosts, blobs, found  # noqa: E402
 from members import Members  # noqa: E402
 
 PREFIX = "shoal/handed"
 
 
-def elect(cluster, etcd, *more, endpoints=None, directory=None):
+def credentials(etcd, endpoints=None):
     members = [word for endpoint in endpoints or etcd.endpoints for word in ("--etcd", endpoint)]
-    return cluster.run("cluster", "elect", "--dir", directory or cluster.directory, *members, "--prefix", PREFIX,
-                       "--etcd-ca", etcd.path("ca.crt"), "--etcd-cert", etcd.path("etcd.crt"),
-                       "--etcd-key", etcd.path("etcd.key"), *more, check=False)
+    return (*members, "--prefix", PREFIX, "--etcd-ca", etcd.path("ca.crt"), "--etcd-cert",
+            etcd.path("etcd.crt"), "--etcd-key", etcd.path("etcd.key"))
+
+
+def elect(cluster, etcd, *more, endpoints=None, directory=None):
+    return cluster.run("cluster", "elect", "--dir", directory or cluster.directory,
+                       *credentials(etcd, endpoints), *more, check=False)
 
 
 def refused(done, words):
     assert done.returncode == 1 and words in done.stderr, f"'{words}' is not in: {done.stderr}"
 
 
-def main():
+def a_map_is_handed_over_once():
     with Cluster(nodes=3, size="64M") as cluster, Members(cluster.work) as etcd:
         path = os.path.join(cluster.directory, "authority", "map")
         refused(elect(cluster, etcd), "stop it first")
@@ -49,5 +56,48 @@ def main():
         assert etcd.get(f"{PREFIX}/map") == kept
 
 
+def stop(hosts, name):
+    hosts.children[name].terminate()
+    assert hosts.children.pop(name).wait(timeout=60) is not None
+
+
+def join(hosts, etcd, host):
+    hosts.run(*hosts.join(host, "-"), *credentials(etcd), "--authority", hosts.address(host, 4),
+              data=hosts.token())
+
+
+def nodes_elect_the_authority():
+    with Hosts() as hosts, Members(hosts.work) as etcd:
+        found(hosts)
+        for host in (1, 2, 3):
+            join(hosts, etcd, host)
+        stop(hosts, "authority")
+        addresses = ",".join(hosts.address(host, 4) for host in (1, 2, 3))
+        done = elect(hosts, etcd, "--authority", addresses, directory=hosts.admin)
+        assert done.returncode == 0, done.stderr
+        stop(hosts, "admit")
+        hosts.start("admit", SHOAL, "cluster", "admit", "--dir", hosts.admin)
+        for host in (1, 2, 3):
+            hosts.start_node(host)
+        hosts.until("all are up", lambda: hosts.run("status", check=False).returncode == 0 and
+                    list(hosts.states().values()) == ["up"] * 3)
+        # Whoever is elected adds a node; without etcd's addresses it is told what it lacks.
+        hosts.refused("is elected", *hosts.join(4, "-"), data=hosts.token())
+        join(hosts, etcd, 4)
+        hosts.start_node(4)
+        hosts.until("the fourth is up", lambda: list(hosts.states().values()) == ["up"] * 4)
+        hosts.run("pool", "create", "copied", "--copies", "3")
+        blobs(hosts, "before")
+        leader = json.loads(etcd.get(f"{PREFIX}/leader"))["name"]
+        hosts.children[leader].kill()
+        hosts.children[leader].wait()
+        hosts.run("pool", "create", "second", "--copies", "2")
+        assert json.loads(etcd.get(f"{PREFIX}/leader"))["name"] != leader
+        hosts.start_node(int(leader[-1]))
+        hosts.until("it is back", lambda: hosts.status()["health"] == "ok")
+        blobs(hosts, "after")
+
+
 if __name__ == "__main__":
-    main()
+    a_map_is_handed_over_once()
+    nodes_elect_the_authority()
