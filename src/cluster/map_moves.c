@@ -179,11 +179,13 @@ static int check_pools(const struct cluster_map *map, bool as_well, const struct
     for (uint32_t i = 0; i < map->pools_count && error == 0; i++) {
         const struct map_pool *pool = &map->pools[i];
         struct place_verdict now, before;
-        if (place_check(&now, targets, map->targets_count, pool->k, pool->m) != 0 ||
-            (as_well &&
-             (place_check(&before, old, map->targets_count, pool->k, pool->m) != 0 ||
-              now.most_on_a_node > before.most_on_a_node ||
-              now.most_in_a_domain > before.most_in_a_domain)))
+        error = place_check(&now, targets, map->targets_count, pool->k, pool->m);
+        if (error == 0 && as_well)
+            error = place_check(&before, old, map->targets_count, pool->k, pool->m);
+        if (error != 0)
+            error = error == SHOAL_E_NO_MEMORY ? error : SHOAL_E_CONDITION;
+        else if (as_well && (now.most_on_a_node > before.most_on_a_node ||
+                             now.most_in_a_domain > before.most_in_a_domain))
             error = SHOAL_E_CONDITION;
     }
     free(targets);
