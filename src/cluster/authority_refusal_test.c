@@ -303,7 +303,7 @@ static const struct {
     {"{'wish':'pool_remove'}", "there is no pool ''"},
     {"{'wish':'pool_remove','name':'p'}", "'ok':true"},
     {"{'wish':'node_down'}", "'ok':false"},
-    {"{'wish':'node_down','node':'a-name-that-is-longer-than-the-sixty-three-bytes-of-any-of-them'}",
+    {"{'wish':'node_down','node':'a-name-that-is-longer-than-the-sixty-three-bytes-of-any-of-them-all'}",
      "there is no node 'a-name"},
     {"{'wish':'node_down','node':'n1'}", "'ok':true"},
     {"{'wish':'target_replaced','target':'two'}", "there is no such target"},
@@ -311,6 +311,59 @@ static const struct {
     {"{'wish':'map'}", "'state':'down','up':false,'lost':true"},
     {"{'wish':'target_accept','target':2}", "'ok':true"},
 };
+
+/* With @ for the planes' addresses. */
+static const struct {
+    const char *fields, *answer;
+} additions[] = {
+    {"'node':'x',@,'weights':[1,2]", "'targets':[6,7]"},
+    {"'node':'x',@,'weights':[1,2]", "'targets':[6,7]"}, /* the answer was lost */
+    {"'node':'x',@,'weights':[1]", "another number of devices"},
+    {"'node':'x',@,'weights':[1,2,3]", "another number of devices"},
+    {"'node':'n0',@,'weights':[1]", "has been started"},
+    {"@,'weights':[1]", "'node' of a node"},
+    {"'node':'',@,'weights':[1]", "'node' of a node"},
+    {"'node':5,@,'weights':[1]", "'node' of a node"},
+    {"'node':'a-name-that-is-longer-than-the-sixty-three-bytes-of-any-of-them-all',@,'weights':[1]",
+     "'node' of a node"},
+    {"'node':'y','weights':[1]", "'data' of a node"},
+    {"'node':'y','data':'d:1','weights':[1]", "'replication' of a node"},
+    {"'node':'y','data':'d:1','replication':'r:1','weights':[1]", "'management' of a node"},
+    {"'node':'y',@", "'weights' of a node"},
+    {"'node':'y',@,'weights':[]", "'weights' of a node"},
+    {"'node':'y',@,'weights':[0]", "'weights' of a node"},
+    {"'node':'y',@,'weights':['z']", "'weights' of a node"},
+    {"'node':'y',@,'weights':[1,4294967296]", "'weights' of a node"},
+    {"'node':'y',@,'weights':[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]",
+     "'weights' of a node"},
+};
+
+static void additions_body(struct rig *rig)
+{
+    struct wire_enroll_reply reply;
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == 0);
+    for (unsigned i = 0; i < ARRAY_LEN(additions); i++) {
+        char text[512], want[128];
+        const char *fields = additions[i].fields, *at = strchr(fields, '@');
+        int before = at == NULL ? (int)strlen(fields) : (int)(at - fields);
+        snprintf(text, sizeof text, "{'wish':'node_add',%.*s%s%s}", before, fields,
+                 at == NULL ? "" : "'data':'d:1','replication':'r:1','management':'m:1'",
+                 at == NULL ? "" : at + 1);
+        snprintf(want, sizeof want, "%s", additions[i].answer);
+        const char *answer = wish(rig, text);
+        bool done = strstr(want, "targets") != NULL;
+        for (char *c = want; done && *c != 0; c++)
+            *c = *c == '\'' ? '"' : *c;
+        CHECK_MSG(strstr(answer, want) != NULL, "%s: %s", text, answer);
+    }
+    CHECK(authority_map(rig->authority)->nodes_count == 7);
+}
+
+static void a_node_is_added_as_it_was_wished_or_not_at_all(void **state)
+{
+    (void)state;
+    rig_run(additions_body);
+}
 
 static void wishes_body(struct rig *rig)
 {
@@ -503,6 +556,7 @@ int main(void)
         cmocka_unit_test(an_enrolment_heard_twice_makes_one_epoch),
         cmocka_unit_test(a_reply_that_is_none_is_an_error),
         cmocka_unit_test(each_wish_has_its_answer),
+        cmocka_unit_test(a_node_is_added_as_it_was_wished_or_not_at_all),
         cmocka_unit_test(a_change_without_memory_is_none),
         cmocka_unit_test(an_answer_without_memory_does_not_say_yes),
         cmocka_unit_test(an_authority_without_memory_does_not_start),

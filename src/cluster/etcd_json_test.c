@@ -22,6 +22,8 @@
     "{\"response_range\":{\"header\":{\"revision\":\"7\"},\"kvs\":[{\"key\":\"cC9sZWFkZXI=\","     \
     "\"create_revision\":\"2\",\"mod_revision\":\"5\",\"version\":\"1\"," value                    \
     "\"lease\":\"1234567890123456789\"}],\"count\":\"1\"}}"
+#define RANGE(what)                                                                                \
+    "{" HEADER ",\"responses\":[{\"response_range\":" what "}," NONE "]}"
 #define NONE "{\"response_range\":{\"header\":{\"revision\":\"7\"}}}"
 
 static const struct etcd_txn reading = {
@@ -107,6 +109,20 @@ static void hostile_answers_are_refused(void **state)
         "{" HEADER ",\"responses\":[" KV("\"value\":\"====\",") "," NONE "]}",
         "{" HEADER ",\"responses\":[" KV("\"value\":\"aGVsbG9=\",") "," NONE "]}",
         "{" HEADER ",\"responses\":[" KV("\"lease\":\"1\",") "," NONE "]}",
+        "{\"header\":{\"revision\":\"123456789012345678901\"},\"responses\":[" NONE "," NONE "]}",
+        "{\"header\":{\"revision\":\"\"},\"responses\":[" NONE "," NONE "]}",
+        RANGE("{\"kvs\":5}"), RANGE("5"), RANGE("{\"kvs\":[5]}"), RANGE("{\"kvs\":[{},{}]}"),
+        RANGE("{\"kvs\":[{}]}"), RANGE("{\"kvs\":[{\"key\":5}]}"),
+        /* No creation, changed before it was created, no base64. */
+        RANGE("{\"kvs\":[{\"key\":\"cC9sZWFkZXI=\"}]}"),
+        RANGE("{\"kvs\":[{\"key\":\"cC9sZWFkZXI=\",\"create_revision\":\"5\","
+              "\"mod_revision\":\"4\"}]}"),
+        RANGE("{\"kvs\":[{\"key\":\"cC9sZWFkZXI\",\"create_revision\":\"4\","
+              "\"mod_revision\":\"4\"}]}"),
+        RANGE("{\"kvs\":[{\"key\":\"cC9sZWFkZXIx\",\"create_revision\":\"4\","
+              "\"mod_revision\":\"4\"}]}"),
+        RANGE("{\"kvs\":[{\"key\":\"cC9sZWFkZXI=\",\"create_revision\":\"4\","
+              "\"mod_revision\":\"4\",\"lease\":7}]}"),
     };
     struct etcd_answer answer;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -114,6 +130,14 @@ static void hostile_answers_are_refused(void **state)
             fail_msg("taken: %s", bad[i]);
         assert_null(answer.values[0].bytes);
     }
+    static const char *const unput[] = {
+        "{" HEADER ",\"succeeded\":true,\"responses\":[{}]}",
+        "{" HEADER ",\"succeeded\":true,\"responses\":[{\"response_put\":1}]}",
+        "{" HEADER ",\"succeeded\":true,\"responses\":[]}",
+        "{" HEADER ",\"succeeded\":true}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(unput); i++)
+        assert_int_equal(parse(unput[i], &writing, &answer), SHOAL_E_INVALID);
     enum { DEEP = 100000 };
     char *deep = malloc(DEEP);
     memset(deep, '[', DEEP);
@@ -172,6 +196,8 @@ static void errors_say_what_etcd_said(void **state)
     assert_string_equal(words, "etcdserver: requested lease not found");
     assert_int_equal(etcd_error_parse("Not Found", 9, words, sizeof words), 2);
     assert_int_equal(etcd_error_parse("{\"code\":-5}", 11, words, sizeof words), 2);
+    assert_int_equal(etcd_error_parse("{\"code\":17}", 11, words, sizeof words), 2);
+    assert_int_equal(etcd_error_parse("{\"code\":\"5\"}", 12, words, sizeof words), 2);
 }
 
 static void a_leader_is_read_back_and_nonsense_is_not(void **state)
@@ -185,6 +211,7 @@ static void a_leader_is_read_back_and_nonsense_is_not(void **state)
     free(text);
     static const char *const bad[] = {
         "", "{}", "{\"name\":\"n\"}", "{\"name\":\"\",\"address\":\"a:1\"}",
+        "{\"name\":5,\"address\":\"a:1\"}", "{\"name\":\"n\\u0000\",\"address\":\"a:1\"}",
         ("{\"name\":\"n\",\"address\":\"0123456789012345678901234567890123456789012345678901234567890"
          "123456789:1\"}")};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
