@@ -441,9 +441,12 @@ void node_learner(void *arg)
         if (t->serving && t->foreign && node_now(node) >= swept_ns + SWEEP_NS) {
             drop_foreign(t);
             swept_ns = node_now(node);
+            continue; /* it took a while: who woke us meanwhile woke nobody */
         }
         if (!t->serving || t->learner_since == 0) {
             forget_stale(t);
+            if (node->stopping || (t->serving && t->learner_since != 0))
+                continue; /* likewise */
             if (t->serving && t->foreign)
                 fiber_queue_wait_until(&t->learn_wake, swept_ns + SWEEP_NS);
             else
