@@ -27,6 +27,7 @@ int cli_status(int argc, char **argv);
 int cli_node(int argc, char **argv);
 int cli_pool(int argc, char **argv);
 int cli_scrub(int argc, char **argv);
+int cli_map(int argc, char **argv);
 int cli_put(int argc, char **argv);
 int cli_get(int argc, char **argv);
 int cli_stat(int argc, char **argv);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shoal node stop|kill|start|replace-device NAME. */
+/* shoal node stop|kill|start|replace-device|drain|undrain|remove|weight NAME. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,12 +22,16 @@ static const struct option_spec options[] = {
       "Replace this target's device only; else all of the node."}, 0, "N"},
 };
 static const struct options_command command = {
-    .name = "shoal node", .arguments = "stop|kill|start|replace-device NAME",
+    .name = "shoal node",
+    .arguments = "stop|kill|start|replace-device|drain|undrain|remove|weight NAME [WEIGHT]",
     .summary = "Stop a node in order, kill it (SIGKILL), start it, or give it an empty device that "
-               "is rebuilt from the others.",
+               "is rebuilt from the others. Drain it: everything moves off it, with full "
+               "redundancy at every moment; then remove it from the cluster. Or give its targets "
+               "another weight, which is their share of the data.",
     .example = "shoal node kill node-3\nshoal node start node-3\n"
-               "shoal node replace-device node-3",
-    .min_arguments = 2, .max_arguments = 2,
+               "shoal node replace-device node-3\n"
+               "shoal node drain node-3\nshoal node weight node-2 200",
+    .min_arguments = 2, .max_arguments = 3,
     .options = options, .option_count = ARRAY_LEN(options),
 };
 
@@ -132,12 +136,32 @@ static int replace(const struct arguments *arguments, const char *name)
     return ok ? EXIT_DONE : EXIT_FAILED;
 }
 
+/* What the authority does by itself: drain, undrain, remove, weight. */
+static bool moving_wish(const char *config, const char *verb, const char *name,
+                        const char *weight, json_t **answer)
+{
+    json_t *wish = NULL;
+    if (strcmp(verb, "weight") == 0)
+        wish = json_pack("{s:s, s:s, s:I}", "wish", "node_weight", "node", name, "weight",
+                         (json_int_t)strtoll(weight == NULL ? "0" : weight, NULL, 10));
+    else if (strcmp(verb, "remove") == 0)
+        wish = json_pack("{s:s, s:s}", "wish", "node_remove", "node", name);
+    else
+        wish = json_pack("{s:s, s:s, s:b}", "wish", "node_drain", "node", name, "undo",
+                         strcmp(verb, "undrain") == 0);
+    return cli_wish(config, wish, answer);
+}
+
 int cli_node(int argc, char **argv)
 {
     static const char *const verbs[][3] = {{"stop", "node_stop", "Stopped"},
                                            {"kill", "node_kill", "Killed"},
                                            {"start", "node_start", "Started"},
-                                           {"replace-device", NULL, "Replaced the device of"}};
+                                           {"replace-device", NULL, "Replaced the device of"},
+                                           {"drain", NULL, "Data moves off"},
+                                           {"undrain", NULL, "Data may be placed again on"},
+                                           {"remove", NULL, "Removed"},
+                                           {"weight", NULL, "Data moves by the new weight of"}};
     struct arguments arguments;
     struct options_arguments positional;
     int status = cli_parse(&command, argc, argv, &arguments, &positional);
@@ -148,9 +172,19 @@ int cli_node(int argc, char **argv)
     while (which < ARRAY_LEN(verbs) && strcmp(verbs[which][0], verb) != 0)
         which++;
     if (which == ARRAY_LEN(verbs)) {
-        (void)options_usage_error(&command, "'%s' is none of stop, kill, start, replace-device",
-                                  verb);
+        (void)options_usage_error(&command, "'%s' is none of stop, kill, start, replace-device, "
+                                            "drain, undrain, remove, weight", verb);
         status = EXIT_USAGE;
+    } else if ((positional.count == 3) != (strcmp(verb, "weight") == 0)) {
+        (void)options_usage_error(&command, "a weight belongs to 'weight', and only there");
+        status = EXIT_USAGE;
+    } else if (which > 3) {
+        json_t *answer;
+        status = moving_wish(arguments.common.config, verb, name,
+                             positional.count == 3 ? positional.values[2] : NULL, &answer)
+                     ? EXIT_DONE
+                     : EXIT_FAILED;
+        json_decref(answer);
     } else if (verbs[which][1] == NULL) {
         status = replace(&arguments, name);
     } else {

@@ -93,7 +93,9 @@ static json_t *node_json(struct status *status, uint32_t index)
     const struct map_node *node = &status->reports.map->nodes[index];
     const struct local_node *local = local_node(status, node->name);
     json_t *targets = json_array();
-    const char *state = node->up && status->reports.of[index].answered ? "up" : "down";
+    const char *state = node->up && status->reports.of[index].answered
+                            ? node->draining ? "draining" : "up"
+                            : "down";
     unsigned seen = 0;
     for (uint32_t i = 0; i < status->reports.map->targets_count; i++) {
         const struct map_target *target = &status->reports.map->targets[i];
@@ -210,7 +212,7 @@ static const char *health(struct status *status, uint64_t *degraded)
     struct cluster_map *map = status->reports.map;
     const char *worst = "ok";
     for (uint32_t i = 0; i < map->nodes_count; i++)
-        if (!status->reports.of[i].answered)
+        if (!status->reports.of[i].answered && !map->nodes[i].removed)
             (void)map_change_node_down(map, map->nodes[i].name);
     *degraded = cluster_map_degraded_partitions(map);
     if (*degraded > 0)
@@ -236,13 +238,17 @@ static json_t *status_json(struct status *status)
     char cluster[33];
     hex_encode(status->reports.map->cluster, 16, cluster);
     for (uint32_t i = 0; i < status->reports.map->nodes_count; i++)
-        json_array_append_new(nodes, node_json(status, i));
+        if (!status->reports.map->nodes[i].removed)
+            json_array_append_new(nodes, node_json(status, i));
+    const struct map_moves *moves = status->reports.map->moves;
+    json_int_t moving = moves == NULL ? 0 : (json_int_t)(moves->arriving + moves->leaving);
     for (uint32_t i = 0; i < status->reports.map->pools_count; i++)
         json_array_append_new(pools, pool_json(status, &status->reports.map->pools[i]));
     const char *state = health(status, &degraded);
-    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:o}", "epoch",
+    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:o}", "epoch",
                      (json_int_t)status->reports.map->epoch, "cluster", cluster, "health", state, "nodes",
-                     nodes, "pools", pools, "partitions_degraded", (json_int_t)degraded, "blobs",
+                     nodes, "pools", pools, "partitions_degraded", (json_int_t)degraded,
+                     "positions_moving", moving, "blobs",
                      (json_int_t)status->blobs, "warnings", json_incref(status->warnings));
 }
 
@@ -267,6 +273,8 @@ static void print_text(const json_t *json)
     if (number_of(json, "partitions_degraded") > 0)
         printf(", %llu partitions degraded",
                (unsigned long long)number_of(json, "partitions_degraded"));
+    if (number_of(json, "positions_moving") > 0)
+        printf(", %llu positions moving", (unsigned long long)number_of(json, "positions_moving"));
     printf("\n\n%-10s %-12s %-8s %-22s %s\n", "NODE", "STATE", "PID", "DATA ADDRESS", "TARGETS");
     json_array_foreach(json_object_get(json, "nodes"), i, item) {
         char pid[16] = "-";

@@ -94,6 +94,11 @@ struct json_t;
 int authority_node_add(struct authority *authority, const struct json_t *json,
                        struct json_t **answer, char *message, size_t size);
 
+/* authority_moving.c: node_drain, node_remove, node_weight. [fiber] */
+struct json_t;
+int authority_node_moving(struct authority *authority, const char *wish, const struct json_t *json,
+                          char *message, size_t size);
+
 void authority_request(void *ctx, struct net_request *request);
 
 #endif

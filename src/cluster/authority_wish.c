@@ -139,6 +139,9 @@ static bool wish_known(struct authority *a, const char *name, const json_t *json
         wish_target(a, json, out, apply_replaced);
     else if (strcmp(name, "target_accept") == 0)
         wish_target(a, json, out, apply_accept);
+    else if (strcmp(name, "node_drain") == 0 || strcmp(name, "node_remove") == 0 ||
+             strcmp(name, "node_weight") == 0)
+        out->error = authority_node_moving(a, name, json, out->message, sizeof out->message);
     else
         return false;
     return true;

@@ -255,6 +255,8 @@ int map_change_publish(struct cluster_map *map);
 /* The same of nodes that come and go; the moves follow from them when the map is published (R36). */
 int map_change_node_drain(struct cluster_map *map, const char *node, bool drain);
 int map_change_node_remove(struct cluster_map *map, const char *node);
+/* Of each of its targets; not 0, for that is to drain. */
+int map_change_node_weight(struct cluster_map *map, const char *node, uint32_t weight);
 int map_change_target_weight(struct cluster_map *map, uint32_t target, uint32_t weight);
 /* Down for too long (R42). SHOAL_E_CONDITION: too much would be out, or nobody could take over. */
 int map_change_target_out(struct cluster_map *map, uint32_t target);
@@ -356,7 +358,7 @@ int authority_change(struct authority *authority, int (*change)(struct cluster_m
  *   copies_below, users}; pool_remove {name}; node_down {node} (after fencing); target_replaced,
  *   target_accept {target}; node_add {node, data, replication, management, domain, weights: one for
  *   each target}, whose answer has the targets' ids, in order, and partition_bits; node_drain
- *   {node, undo}; node_remove {node}; target_weight {target, weight}
+ *   {node, undo}; node_remove {node}; node_weight {node, weight}
  * @answer: {"ok": true, ...} or {"ok": false, "error": NAME, "message": TEXT}; the caller frees it.
  *          NULL only when out of memory.
  */

@@ -2,6 +2,7 @@
 /* Pools and maps as JSON, for administrators. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -130,22 +131,29 @@ json_t *cluster_map_to_json(const struct cluster_map *map)
 {
     char cluster[2 * sizeof map->cluster + 1];
     hex_encode(map->cluster, sizeof map->cluster, cluster);
+    struct target_places *places = calloc(map->targets_count + 1u, sizeof *places);
     json_t *nodes = json_array(), *targets = json_array(), *pools = json_array();
-    bool whole = true;
+    bool whole = places != NULL;
+    if (whole)
+        cluster_map_places(map, places);
     for (uint32_t i = 0; i < map->nodes_count; i++) {
         const struct map_node *node = &map->nodes[i];
-        json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:b}", "name", node->name, "data",
+        json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:b,s:b,s:b}", "name", node->name, "data",
                                  node->data, "replication", node->replication, "management",
                                  node->management, "domain", (json_int_t)node->domain,
-                                 "incarnation", (json_int_t)node->incarnation, "up", node->up);
+                                 "incarnation", (json_int_t)node->incarnation, "up", node->up,
+                                 "draining", node->draining, "removed", node->removed);
         whole &= json_array_append_new(nodes, json) == 0;
     }
-    for (uint32_t i = 0; i < map->targets_count; i++) {
+    for (uint32_t i = 0; whole && i < map->targets_count; i++) {
         const struct map_target *target = &map->targets[i];
-        json_t *json = json_pack("{s:I,s:s,s:I,s:s,s:b,s:b}", "id", (json_int_t)target->id, "node",
-                                 map->nodes[target->node].name, "weight",
-                                 (json_int_t)target->weight, "state", state_name(target->state),
-                                 "up", target->up, "lost", target->lost);
+        json_t *json = json_pack("{s:I,s:s,s:I,s:s,s:b,s:b,s:I,s:I,s:I}", "id",
+                                 (json_int_t)target->id, "node", map->nodes[target->node].name,
+                                 "weight", (json_int_t)target->weight, "state",
+                                 state_name(target->state), "up", target->up, "lost",
+                                 target->lost, "serves", (json_int_t)places[i].serves, "learns",
+                                 (json_int_t)places[i].learns, "leaves",
+                                 (json_int_t)places[i].leaves);
         whole &= json_array_append_new(targets, json) == 0;
     }
     for (uint32_t i = 0; i < map->pools_count; i++)
@@ -154,5 +162,6 @@ json_t *cluster_map_to_json(const struct cluster_map *map)
                              (json_int_t)map->epoch, "partition_bits",
                              (json_int_t)map->partition_bits, "nodes", nodes, "targets", targets,
                              "pools", pools);
+    free(places);
     return whole_or_none(json, whole);
 }

@@ -271,6 +271,19 @@ int map_change_target_weight(struct cluster_map *map, uint32_t id, uint32_t weig
     return error;
 }
 
+int map_change_node_weight(struct cluster_map *map, const char *name, uint32_t weight)
+{
+    const struct map_node *node = find_node(map, name);
+    if (node == NULL)
+        return SHOAL_E_NOT_FOUND;
+    if (weight == 0)
+        return SHOAL_E_INVALID;
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        if (&map->nodes[map->targets[i].node] == node)
+            map->targets[i].weight = weight;
+    return 0;
+}
+
 static uint64_t domain_of(const struct cluster_map *map, uint32_t node)
 {
     uint32_t domain = map->nodes[node].domain;
