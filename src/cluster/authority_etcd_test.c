@@ -91,6 +91,35 @@ static void a_leader_that_was_deposed_unawares_changes_nothing(void **state)
     run(late_body, true);
 }
 
+static void foreign_body(struct rig *rig)
+{
+    enroll_all(rig);
+    struct host *old = wait_leader(rig);
+    uint64_t epoch = stored_epoch(rig);
+    /* An administrator puts a map there by hand. */
+    struct test_etcd_way way = {.etcd = &rig->store};
+    struct cluster_map *map = stored(rig);
+    map->epoch += 10;
+    char *bytes = malloc(cluster_map_encoded_size(map));
+    const struct etcd_txn txn = {
+        .put_key = "shoal/test/map", .put_bytes = bytes,
+        .put_len = cluster_map_encode(map, bytes, cluster_map_encoded_size(map))};
+    struct etcd_answer answer;
+    CHECK(test_etcd_txn(&way, &txn, &answer) == 0);
+    etcd_answer_free(&answer);
+    cluster_map_free(map);
+    free(bytes);
+    CHECK(!change(old, "a") && stored_epoch(rig) == epoch + 10);
+    fiber_sleep(20 * SECOND);
+    CHECK(change(wait_leader(rig), "a") && stored_epoch(rig) == epoch + 11);
+}
+
+static void a_map_that_somebody_else_put_is_not_overwritten(void **state)
+{
+    (void)state;
+    run(foreign_body, true);
+}
+
 static void lost_body(struct rig *rig)
 {
     enroll_all(rig);
@@ -281,7 +310,7 @@ static void a_silent_node_is_down_after_its_time(void **state)
 static void stall_body(struct rig *rig)
 {
     enroll_all(rig);
-    struct host *first = wait_leader(rig);
+    wait_leader(rig);
     uint64_t epoch = stored_epoch(rig);
     /* This process stood still; the others did not hear from it, nor it from them. */
     for (unsigned i = 0; i < 20; i++) {
@@ -290,8 +319,18 @@ static void stall_body(struct rig *rig)
     }
     CHECK(stored_epoch(rig) == epoch);
     fiber_sleep(20 * SECOND);
-    CHECK(wait_leader(rig) != NULL && stored_epoch(rig) == epoch);
-    (void)first;
+    struct host *leads = wait_leader(rig);
+    CHECK(stored_epoch(rig) == epoch);
+    /* Longer than silence may last, shorter than the lease; and nobody is heard at once. */
+    for (unsigned i = 0; i < NODES; i++)
+        rig->hosts[i].silent = true;
+    rig->clock.now_ns += SILENCE_NS + SECOND / 2;
+    fiber_sleep(1); /* the time of this poll is that of before */
+    fiber_sleep(SECOND);
+    for (unsigned i = 0; i < NODES; i++)
+        rig->hosts[i].silent = false;
+    fiber_sleep(10 * SECOND);
+    CHECK(leader(rig) == leads && stored_epoch(rig) == epoch);
 }
 
 static void a_leader_that_stood_still_declares_nobody_dead(void **state)
@@ -307,6 +346,7 @@ int main(void)
         cmocka_unit_test(a_leader_that_stops_is_succeeded_at_once),
         cmocka_unit_test(a_deposed_leader_changes_nothing),
         cmocka_unit_test(a_leader_that_was_deposed_unawares_changes_nothing),
+        cmocka_unit_test(a_map_that_somebody_else_put_is_not_overwritten),
         cmocka_unit_test(an_enrolment_whose_answer_was_lost_is_made_once),
         cmocka_unit_test(an_etcd_frozen_for_an_hour_costs_nobody_anything),
         cmocka_unit_test(an_older_etcd_is_refused_until_it_has_the_newest_map),
