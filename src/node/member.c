@@ -396,6 +396,18 @@ void serve_settle(struct request *r)
     free(bytes);
 }
 
+/*
+ * Does the learner that asks come back to its own position with all it had? Then it keeps its piece of
+ * what is undecided, and may be the one whose testimony decides it (R26).
+ */
+static bool learner_remembers(const struct request *r, const struct members *set)
+{
+    for (unsigned i = 0; i < BLOB_SET_MAX; i++)
+        if ((set->learners >> i & 1) != 0 && !set->at[i].lost && request_is_from(r, set->at[i].target))
+            return true;
+    return false;
+}
+
 /* Only to a learner of the slot, and only while nothing is under way that does not include it (R27). */
 static int learner_check(struct request *r, uint32_t pool, uint32_t partition, uint64_t since)
 {
@@ -413,7 +425,8 @@ static int learner_check(struct request *r, uint32_t pool, uint32_t partition, u
         return SHOAL_E_NOT_PRIMARY;
     if ((*slot & SLOT_SETTLED) == 0)
         return SHOAL_E_NOT_SERVING;
-    return objects_older_in_slot(t, pool, partition, since) ? SHOAL_E_BUSY : 0;
+    return objects_older_in_slot(t, pool, partition, since, learner_remembers(r, &set)) ? SHOAL_E_BUSY
+                                                                                       : 0;
 }
 
 void serve_digest(struct request *r)

@@ -437,8 +437,12 @@ int object_set_undecided(struct target *target, const struct blob_id *id,
 /* The slot was lost or is settled anew. */
 void objects_slot_lost(struct target *target);
 /* Is something under way that is older, or not decided? */
+/*
+ * Is anything under way from before @epoch, or undecided, that a learner would miss? @remembers: it has its
+ * memory, and keeps what this primary has prepared too.
+ */
 bool objects_older_in_slot(const struct target *target, uint32_t pool, uint32_t partition,
-                           uint64_t epoch);
+                           uint64_t epoch, bool remembers);
 struct blob_version target_low_water(const struct target *target);
 
 /* Lowers nothing: keeps the highest, forgets aborted entries below it (R14, R15). */

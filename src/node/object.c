@@ -168,15 +168,22 @@ void objects_slot_lost(struct target *t)
     }
 }
 
+static bool has_piece(const struct target *t, const struct blob_id *id)
+{
+    struct engine_entry prepared = {0};
+    (void)engine_find(t->engine, id, NULL, &prepared);
+    return !blob_version_is_none(&prepared.version);
+}
+
 bool objects_older_in_slot(const struct target *t, uint32_t pool, uint32_t partition,
-                           uint64_t epoch)
+                           uint64_t epoch, bool remembers)
 {
     list_for_each(&t->versioned, struct object, node, object) {
         bool in_slot = (object->id.pool & ~BLOB_POOL_UPLOADS) == pool &&
                        node_partition(t->node, &object->id) == partition;
         if (in_slot && !PLANTED(forgotten_write) &&
-            (object->undecided || (!blob_version_is_none(&object->version) &&
-                                   object->version.epoch < epoch)))
+            ((object->undecided && !(remembers && has_piece(t, &object->id))) ||
+             (!blob_version_is_none(&object->version) && object->version.epoch < epoch)))
             return true;
     }
     return false;
