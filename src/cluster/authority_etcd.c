@@ -217,7 +217,7 @@ static bool is_newest(struct authority_etcd *e, const struct etcd_answer *answer
     uint64_t revision = (uint64_t)answer->values[MAP].modified;
     if (revision == 0 && e->mark == 0 && known_epoch(e) == 0) {
         if (!e->mapless)
-            LOG_ERROR("etcd has no map of a cluster at %s: 'shoal cluster init' puts it there",
+            LOG_ERROR("etcd has no map of a cluster at %s: 'shoal cluster elect' puts it there",
                       e->map_key);
         e->mapless = true;
         return false;
