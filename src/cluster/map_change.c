@@ -204,7 +204,7 @@ int map_change_target_replaced(struct cluster_map *map, uint32_t id)
     if (target == NULL)
         return SHOAL_E_NOT_FOUND;
     if (target->state == TARGET_OUT)
-        return SHOAL_E_INVALID;
+        return 0; /* nobody expects anything of it */
     target->lost = true;
     target->state = target->up ? TARGET_LEARNER : TARGET_DOWN;
     return 0;

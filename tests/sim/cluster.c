@@ -259,8 +259,7 @@ static void tell_of_replacement(void *arg)
              sim_target(node->sim, node->index, 0));
     authority_wish(node->sim->authority.authority, wish, &answer);
     bool known = answer != NULL && strstr(answer, "\"ok\":true") != NULL;
-    /* Of what is out nobody expects anything. */
-    node->replacement = known || node_is_out(node) ? SIM_KNOWN : SIM_WANTED;
+    node->replacement = known ? SIM_KNOWN : SIM_WANTED;
     free(answer);
 }
 
