@@ -9,7 +9,8 @@
  * sent stays in the network until its receiver dies); a crash between any two steps, with the loss
  * of commit marks that were not durable; maps that are adopted late and by skipping some.
  * What is left out: payloads (a version stands for its bytes), other objects (so a low water is
- * carried only where a rule needs one), timeouts (anything may take forever), leases, moves.
+ * carried only where a rule needs one), timeouts (anything may take forever), leases. Of moves there
+ * is one: with MOVE, member 2 takes the position of another over, which then leaves (R36 to R39).
  */
 
 #include "switches.pml"
@@ -190,7 +191,8 @@ end:
     /* ---- as learner ---- */
 
     /* R27: the list comes from a primary that serves, and knows of the learner */
-    :: atomic { UP(m) && HAS(LEARNERS(epoch[m]), m) && caughtUp[m] == 0 && !listed[m] ->
+    :: atomic { UP(m) && HAS(LEARNERS(epoch[m]) & ~leaving[epoch[m]], m) && caughtUp[m] == 0 &&
+                !listed[m] ->
         w = primary[epoch[m]];
         if
         :: UP(w) && (serving[w] || BREAK_LIST_SERVING) && primary[epoch[w]] == w &&
@@ -282,10 +284,16 @@ end:
 #define DIED(m) (state[m] == DEAD && HAS(taking[newest] & ~absent[newest], m))
 /* R29: it is caught up as of the newest epoch, not of one before */
 #define ASKS(m)                                                                                    \
-    (caughtUp[m] != 0 && (caughtUp[m] == newest || BREAK_CAUGHT_UP) && HAS(LEARNERS(newest), m))
-#define NEWS(m) (DIED(m) || state[m] == ENROLLED || ASKS(m))
+    (HAS(LEARNERS(newest), m) && !HAS(leaving[newest], m) &&                                        \
+     ((caughtUp[m] != 0 && (caughtUp[m] == newest || BREAK_CAUGHT_UP)) ||                          \
+      (BREAK_UNLEARNED && state[m] == RUNS && epoch[m] == newest)))
+/* R39: it has adopted a map in which it leaves */
+#define LEFT(m) (HAS(leaving[newest], m) && state[m] == RUNS && HAS(leaving[epoch[m]], m))
+#define NEWS(m) (DIED(m) || (state[m] == ENROLLED && !REPLACED(m)) || ASKS(m) || LEFT(m))
+/* R38: member 2 has its position, or gets it now */
+#define REPLACED(m) (MOVES_FROM(m) && (moved || ASKS(2)))
 #define STAYS_CLEAN(m)                                                                             \
-    (state[m] != DEAD && !wiped[m] &&                                                              \
+    (state[m] != DEAD && !wiped[m] && !REPLACED(m) &&                                                             \
      (HAS(clean[newest], m) || ASKS(m) || (BREAK_STALE && state[m] == ENROLLED)))
 
 /* What becomes of m in the next epoch; w members will be clean and present. */
@@ -293,12 +301,19 @@ inline next_map(m)
 {
     NAMED(newest + 1, m) = NAMED(newest, m);
     if
+    :: REPLACED(m) ->
+        if
+        :: state[m] == RUNS && !LEFT(m) && !BREAK_LEAVER && (!moved || HAS(leaving[newest], m)) ->
+            taking[newest + 1] = taking[newest + 1] | BIT(m);
+            leaving[newest + 1] = leaving[newest + 1] | BIT(m)
+        :: else
+        fi
     :: STAYS_CLEAN(m) ->
         clean[newest + 1] = clean[newest + 1] | BIT(m);
         taking[newest + 1] = taking[newest + 1] | BIT(m)
-    :: state[m] != DEAD && !STAYS_CLEAN(m) ->
+    :: state[m] != DEAD && !STAYS_CLEAN(m) && !REPLACED(m) ->
         taking[newest + 1] = taking[newest + 1] | BIT(m)
-    :: state[m] == DEAD && HAS(clean[newest], m) && w < K && !BREAK_ABSENT -> /* R4 */
+    :: state[m] == DEAD && HAS(clean[newest], m) && !REPLACED(m) && w < K && !BREAK_ABSENT -> /* R4 */
         clean[newest + 1] = clean[newest + 1] | BIT(m);
         taking[newest + 1] = taking[newest + 1] | BIT(m);
         absent[newest + 1] = absent[newest + 1] | BIT(m)
@@ -336,9 +351,11 @@ end:
     do
     :: atomic { newest < EPOCHS && (NEWS(0) || NEWS(1) || NEWS(2)) ->
         w = STAYS_CLEAN(0) + STAYS_CLEAN(1) + STAYS_CLEAN(2);
+        moves = MOVE != 0 && ASKS(2);
         next_map(0);
         next_map(1);
         next_map(2);
+        moved = moved || moves;
         publish();
         CHECK_KEPT }
 

@@ -237,7 +237,14 @@ inline adopt(m, e)
     fetched[m] = false;
     listed[m] = false; /* R29: what was told under one epoch is no proof in the next */
     listing[m] = 0;
-    caughtUp[m] = (BREAK_CAUGHT_UP -> caughtUp[m] : 0)
+    caughtUp[m] = (BREAK_CAUGHT_UP -> caughtUp[m] : 0);
+    if
+    :: MOVES_FROM(m) && moved && !HAS(taking[next], m) -> /* R39: it drops what it has */
+        engine_sync(m);
+        engine_abort(m);
+        committed[m] = 0
+    :: else
+    fi
 }
 
 inline adopt_newer(m, e)
@@ -306,7 +313,9 @@ inline on_drop(m)
 #define NONE_AT(x, v_) (committed[x] < (v_) && (prepared[x] != (v_) || (BREAK_HOLLOW && hollow[x])))
 /* R25 */
 #define TESTIFIES(e, x) (HAS(clean[e], x) || (BREAK_TESTIFY && HAS(taking[e], x)))
-#define DENIES(e, x, v_) (TESTIFIES(e, x) && HAS(depends[v_], x) && NONE_AT(x, v_))
+/* A position is depended on, whoever of the two had it. */
+#define DEPENDS(x, v_) (HAS(depends[v_], x) || (MOVE != 0 && (x) == 2 && HAS(depends[v_], MOVE - 1)))
+#define DENIES(e, x, v_) (TESTIFIES(e, x) && DEPENDS(x, v_) && NONE_AT(x, v_))
 #define DENIED(e, v_) (DENIES(e, 0, v_) || DENIES(e, 1, v_) || DENIES(e, 2, v_))
 #define NEWEST_AT(e, x) (HAS(clean[e], x) -> committed[x] : 0)
 #define IS_COMMITTED(e, v_)                                                                        \

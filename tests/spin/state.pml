@@ -29,6 +29,9 @@ byte clean[MAX_EPOCHS + 1];   /* clean, present or not */
 byte absent[MAX_EPOCHS + 1];  /* clean, and not up: the slot waits for them (R4) */
 byte taking[MAX_EPOCHS + 1];  /* write-taking: clean, or learner. Who is not here is down */
 byte primary[MAX_EPOCHS + 1]; /* the first clean one */
+byte leaving[MAX_EPOCHS + 1]; /* of those who take writes: gave its position up (R38) */
+bool moved;                   /* the position has changed hands */
+#define MOVES_FROM(m) (MOVE != 0 && MOVE - 1 == (m))
 byte named[(MAX_EPOCHS + 1) * N]; /* the epoch that first named the incarnation which the map names */
 #define NAMED(e, m) named[(e) * N + (m)]
 #define LEARNERS(e) (taking[e] & ~clean[e])
@@ -116,3 +119,4 @@ byte readVersion;
 byte readSeen; /* `seen` when it began */
 
 hidden byte i, j, v, w, fresh, was, next, result;
+hidden byte moves;

@@ -39,6 +39,9 @@
 #ifndef RENEW
 #define RENEW 0
 #endif
+#ifndef MOVE
+#define MOVE 0
+#endif
 #ifndef BREAK
 #define BREAK 0
 #endif
@@ -52,6 +55,7 @@ hidden byte ABORTS = 0;   /* how many times a member may refuse a put */
 hidden byte HOLLOW = 0;   /* 1: a crash may leave the prepared piece hollow */
 hidden byte WIPED = 0;   /* 1: a dead node may come back with an empty device */
 hidden byte RENEW = 0;    /* 1: put 1 is done, put 2 was rolled back, and member 2 missed both */
+hidden byte MOVE = 0;     /* with RENEW: member 2 is to take over from member MOVE-1; 0: it is one of three */
 hidden byte BREAK = 0;    /* the number of the rule that is broken; 0: none */
 
 #define CHOOSE_SIZE(name)                                                                          \
@@ -73,6 +77,7 @@ c_code {
         CHOOSE_SIZE(HOLLOW)
         CHOOSE_SIZE(WIPED)
         CHOOSE_SIZE(RENEW)
+        CHOOSE_SIZE(MOVE)
         CHOOSE_SIZE(BREAK)
     }
 }
@@ -110,3 +115,5 @@ c_code {
 #define BREAK_DROP_NEW BROKEN(27) /* R29: what came since is dropped too */
 #define BREAK_COLLECT_LEARNER BROKEN(28) /* R30: collects while there is a learner */
 #define BREAK_COLLECT_DURABLE BROKEN(29) /* R30: collects although a member has it prepared only */
+#define BREAK_UNLEARNED BROKEN(30) /* R38: takes a position over without having learned it */
+#define BREAK_LEAVER BROKEN(31) /* R38, R39: who leaves a position is forgotten before it knows */
