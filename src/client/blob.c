@@ -128,6 +128,18 @@ int blob_range_read(struct operation *op, const struct stripe_desc *head, uint64
 
 /* ---- get ---- */
 
+int head_find(struct operation *op, struct stripe_desc *head)
+{
+    uint8_t byte;
+    struct iovec iov = {&byte, 1};
+    struct stripe_read read = {
+        .id = op->id, .guess_len = op->pool.stripe_size, .iov = &iov, .iov_count = 1};
+    int rc = stripe_read(op, &read);
+    if (rc == 0)
+        *head = read.desc;
+    return rc;
+}
+
 /* The first stripe straight away, in the hope that it has the length asked for. */
 static int read_head(struct operation *op, uint64_t offset, const struct iovec *iov,
                      unsigned iov_count, struct stripe_read *read)
@@ -158,7 +170,7 @@ static int get_once(struct operation *op, uint64_t offset, const struct iovec *i
         head = read.desc;
         bytes = read.bytes;
     } else {
-        int rc = stripe_stat(op, &op->id, &head);
+        int rc = head_find(op, &head);
         if (rc != 0)
             return rc;
     }
@@ -230,7 +242,7 @@ int client_stat(struct client *client, const struct client_blob *blob, struct cl
     int rc = operation_begin(&op, client, blob);
     if (rc != 0)
         return rc;
-    rc = stripe_stat(&op, &op.id, &desc);
+    rc = head_find(&op, &desc);
     if (rc == 0)
         client_info_of(&op, &desc, info);
     operation_end(&op);

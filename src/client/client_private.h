@@ -209,6 +209,11 @@ int stripe_put(struct operation *op, struct wire_put *put, const struct iovec *i
                unsigned iov_count, struct wire_put_reply *reply);
 
 uint32_t blob_stripe_len(const struct stripe_desc *head, uint32_t index);
+/*
+ * head_find() - [fiber] What a blob is, learned as a reader of its first byte does: from the members,
+ * so that it needs the primary no more than a get.
+ */
+int head_find(struct operation *op, struct stripe_desc *head);
 /* [offset, ...) of the blob into @iov, stripes in parallel. @bytes: out. */
 int blob_range_read(struct operation *op, const struct stripe_desc *head, uint64_t offset,
                     const struct iovec *iov, unsigned iov_count, size_t *bytes);

@@ -232,15 +232,17 @@ static int parts_agree(struct attempt *attempt)
         if (told == NULL && part->desc.k > 0)
             told = part;
     }
-    if (first != NULL && told == NULL)
-        return wanted && read->layout_known ? 0 : ATTEMPT_PRIMARY;
+    if (first != NULL && told == NULL) {
+        bool others = parts_in(attempt, 0, PART_PENDING) > 0;
+        return (wanted && read->layout_known) || others ? 0 : ATTEMPT_PRIMARY;
+    }
     first = told;
     if (first == NULL) {
         if (absent > 0 && wanted)
             return SHOAL_E_CHANGED;
         if (absent >= attempt->op->pool.k && prepared == 0)
             return SHOAL_E_NOT_FOUND;
-        return absent + prepared > 0 || !read->layout_known ? ATTEMPT_PRIMARY : 0;
+        return absent + prepared > 0 ? ATTEMPT_PRIMARY : 0;
     }
     struct ec_layout actual;
     if (ec_layout_init(&actual, first->desc.k, first->desc.m, first->desc.stripe_len) != 0)

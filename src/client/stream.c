@@ -304,7 +304,7 @@ int client_reader_open(struct client *client, const struct client_blob *blob, ui
     if (reader->op.name_len > 0)
         memcpy(reader->name, blob->name, reader->op.name_len);
     reader->op.name = reader->name;
-    rc = stripe_stat(&reader->op, &reader->op.id, &reader->head);
+    rc = head_find(&reader->op, &reader->head);
     if (rc != 0) {
         client_reader_close(reader);
         return rc;

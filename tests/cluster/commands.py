@@ -221,6 +221,28 @@ def supervisor_death(cluster):
     cluster.wait_health()
 
 
+def reads_without_supervisor(cluster):
+    """Nobody says who is dead, and the dead ones are primaries of much: reads go on."""
+    path = os.path.join(cluster.work, "in")
+    back = os.path.join(cluster.work, "back")
+    with open(path, "wb") as file:
+        file.write(os.urandom(300000))
+    for number in range(12):
+        cluster.shoal("put", f"durable/orphan/{number}", path if number % 2 else TRACE)
+    time.sleep(0.5)
+    cluster.kill("authority")
+    cluster.kill("node-1")
+    cluster.kill("node-4")
+    for number in range(12):
+        began = time.monotonic()
+        cluster.shoal("get", f"durable/orphan/{number}", back)
+        assert filecmp.cmp(path if number % 2 else TRACE, back, shallow=False)
+        assert cluster.json("stat", f"durable/orphan/{number}")["size"] == os.path.getsize(back)
+        assert time.monotonic() - began < 3, number
+    cluster.up()
+    cluster.wait_health()
+
+
 def resume(cluster):
     cluster.shoal("down", "--dir", cluster.directory)
     fails(cluster, ["no cluster is running"], "stat", "durable/orphan")
@@ -337,7 +359,8 @@ def documented(cluster):
 
 def main():
     steps = [put_and_get, streams, content, conditions, directories, pools, status, metrics,
-             bench_and_replay, node_commands, scrub, supervisor_death, resume, two_clusters, versions, messages,
+             bench_and_replay, node_commands, scrub, supervisor_death, reads_without_supervisor,
+             resume, two_clusters, versions, messages,
              devices, threads, container, full, documented]
     wanted = sys.argv[1:]
     with Cluster(6) as cluster:
