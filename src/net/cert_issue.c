@@ -84,8 +84,8 @@ static char *pem_of(X509 *certificate, EVP_PKEY *key, X509_REQ *csr)
         done = PEM_write_bio_PrivateKey(memory, key, NULL, NULL, 0, NULL, NULL);
     char *data = NULL, *text = NULL;
     long len = done == 1 ? BIO_get_mem_data(memory, &data) : 0;
-    if (len > 0)
-        text = strndup(data, (size_t)len);
+    if (len > 0 && (text = calloc(1, (size_t)len + 1)) != NULL)
+        memcpy(text, data, (size_t)len);
     BIO_free(memory);
     return text;
 }
