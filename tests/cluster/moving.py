@@ -34,7 +34,7 @@ def check(cluster):
 
 
 def main():
-    with Cluster(8) as cluster:
+    with Cluster(8, size="512M") as cluster:
         cluster.shoal("pool", "create", "coded", "--ec", "4+2")
         cluster.shoal("pool", "create", "copied", "--copies", "3")
         finish_load(cluster.load("coded", 2, 1))
