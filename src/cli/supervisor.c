@@ -377,11 +377,20 @@ static void start_fiber(void *arg)
         LOG_INFO("the authority listens at %s", supervisor->local->client.authority);
 }
 
+static void end_fiber(void *arg)
+{
+    struct supervisor *supervisor = arg;
+    if (supervisor->authority != NULL)
+        authority_stop(supervisor->authority);
+    LOG_INFO("the supervisor ends; nodes run on");
+    reactor_stop(supervisor->reactor);
+}
+
 static void stop_delivered(struct mail *mail)
 {
     struct supervisor *supervisor = container_of(mail, struct supervisor, stop_mail);
-    LOG_INFO("the supervisor ends; nodes run on");
-    reactor_stop(supervisor->reactor);
+    if (fiber_spawn(supervisor->fibers, end_fiber, supervisor) != 0)
+        reactor_stop(supervisor->reactor);
 }
 
 static int supervise(struct supervisor *supervisor)
