@@ -28,6 +28,9 @@
     X(unforgotten_request, "R8: a version that was taken back answers the retry of its request")   \
     X(trusted_window, "R8: a new primary takes its window for all that was executed")              \
     X(lost_range, "R38: a target takes over rows that it has not learned")                         \
+    X(ignored_lease, "R44: a member answers readers without the leases that it needs")              \
+    X(ignored_grant, "R45: a write goes on without a member to which a lease was granted")          \
+    X(early_confirm, "R46: a new clean member counts before everybody knows of it")                 \
     X(kept_position, "R40: the piece of a position that a target had before counts as another's")
 
 enum planted {

@@ -18,7 +18,7 @@
 
 struct init {
     char *dir, *authority, *admit, *data_plane;
-    uint64_t targets;
+    uint64_t targets, lease_ns, out_ns;
     bool json;
 };
 
@@ -34,6 +34,12 @@ static const struct option_spec init_options[] = {
       "Encrypt payload, or only protect it."}, 0, NULL},
     {{"targets", VALUE_U64, offsetof(struct init, targets), "128", 1, CLUSTER_TARGETS_MAX, NULL,
       "Devices that the cluster may grow to: sets the number of partitions, for good."}, 't', "N"},
+    {{"lease", VALUE_DURATION, offsetof(struct init, lease_ns), "3s", UINT64_C(500000000),
+      CLUSTER_LEASE_MS_MAX * UINT64_C(1000000), NULL,
+      "A node that is silent for so long is down, and has ceased to answer by itself."}, 0, "TIME"},
+    {{"out", VALUE_DURATION, offsetof(struct init, out_ns), "10min", UINT64_C(10000000000),
+      UINT64_C(4000000000000000), NULL,
+      "What is down for so long is rebuilt elsewhere."}, 0, "TIME"},
     {{"json", VALUE_BOOL, offsetof(struct init, json), NULL, 0, 0, NULL, "Print JSON."}, 0, NULL},
 };
 static const struct options_command init_command = {
@@ -72,13 +78,16 @@ static bool write_client(const char *directory, const char *cluster, const struc
     return rc == 0;
 }
 
-static bool write_map(const char *directory, const uint8_t cluster[16], unsigned partition_bits)
+static bool write_map(const char *directory, const uint8_t cluster[16], unsigned partition_bits,
+                      const struct init *init)
 {
     struct cluster_map *map = cluster_map_create();
     if (map == NULL)
         return false;
     memcpy(map->cluster, cluster, 16);
     map->partition_bits = partition_bits;
+    map->lease_ms = (uint32_t)(init->lease_ns / 1000000);
+    map->out_ms = (uint32_t)(init->out_ns / 1000000);
     bool ok = local_save_map(directory, map);
     cluster_map_free(map);
     return ok;
@@ -106,7 +115,7 @@ static int init_run(const struct init *init)
     unsigned bits = local_partition_bits((unsigned)init->targets);
     if (!local_make_certificates(directory, cluster_text) ||
         !local_issue(directory, NET_ROLE_AUTHORITY, "admit", certs, "admit") ||
-        !write_map(directory, cluster, bits) ||
+        !write_map(directory, cluster, bits, init) ||
         !write_client(directory, cluster_text, init, admit))
         return EXIT_FAILED;
     if (init->json)

@@ -281,7 +281,6 @@ static bool make_node(struct layout *layout, unsigned index)
         .authority = strdup(layout->authority), .data_plane = strdup(plan->data_plane),
         .memory = 128u << 20, .scrub_rate = 32u << 20,
         .scrub_pause_ns = UINT64_C(600000000000), .catch_up_rate = 256u << 20,
-        .down_after_ns = UINT64_C(3500000000),
         .log_level = strdup("info"),
     };
     snprintf(path, sizeof path, "%s/certs/ca.crt", layout->directory);

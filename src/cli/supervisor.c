@@ -31,7 +31,6 @@
 #define MAP_MAX (64u << 20)
 #define START_NS UINT64_C(30000000000)
 #define STOP_NS UINT64_C(15000000000)
-#define SILENCE_NS UINT64_C(3000000000)
 #define LOOK_NS UINT64_C(10000000)
 
 struct supervisor;
@@ -339,11 +338,8 @@ static int open_authority(struct supervisor *supervisor)
         .key = local_path(supervisor->local, "certs/authority.key", key, sizeof key),
         .ca = local_path(supervisor->local, "certs/ca.crt", ca, sizeof ca),
     };
-    /* Of nodes elsewhere only their silence is heard; those here are seen to end. */
-    bool elsewhere = supervisor->local->nodes_count == 0;
     struct authority_config config = {.reactor = supervisor->reactor, .save = save_map,
-                                      .wish = on_wish, .ctx = supervisor,
-                                      .silence_ns = elsewhere ? SILENCE_NS : 0};
+                                      .wish = on_wish, .ctx = supervisor};
     int rc = load_map(supervisor, &config.map);
     if (rc == 0)
         rc = net_tcp_create(supervisor->reactor, &tcp, &supervisor->net);

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "cluster/authority_private.h"
 #include "core/reactor.h"
 
@@ -100,20 +101,6 @@ static void push_all(struct authority *a)
     }
 }
 
-/* R39: what nodes have left, as of the newest map. Return: how many changes. */
-static unsigned apply_left(struct authority *a, struct cluster_map *next)
-{
-    unsigned applied = 0;
-    if (!a->someone_left || next == NULL)
-        return 0;
-    a->someone_left = false;
-    for (uint32_t i = 0; i < a->map->nodes_count; i++)
-        if (a->seen_epoch[i] == a->map->epoch)
-            applied += map_change_node_left(next, a->map->nodes[i].name, a->seen_incarnation[i],
-                                            a->seen_epoch[i]) == 0;
-    return applied;
-}
-
 /* Applies what is queued to one copy; each change is told what came of it. */
 static void run_batch(struct authority *a)
 {
@@ -123,7 +110,9 @@ static void run_batch(struct authority *a)
     a->changes_count = 0;
     struct cluster_map *next = cluster_map_copy(a->map);
     int error = a->outdated ? SHOAL_E_STALE_EPOCH : next == NULL ? SHOAL_E_NO_MEMORY : 0;
-    unsigned applied = error == 0 ? apply_left(a, next) : 0;
+    bool confirms = error == 0 && a->all_know && map_change_confirm(next, next->epoch) == 0;
+    unsigned applied = confirms;
+    a->all_know = false;
     if (applied > 0)
         a->moved_ns = reactor_now_ns(a->config.reactor);
     list_for_each(&batch, struct change, node, change) {
@@ -142,6 +131,7 @@ static void run_batch(struct authority *a)
         LOG_INFO("authority: epoch %llu", (unsigned long long)next->epoch);
         cluster_map_free(a->map);
         a->map = next;
+        a->unconfirmed = cluster_map_unconfirmed(next);
         push_all(a);
     } else {
         cluster_map_free(next);
@@ -187,7 +177,7 @@ static void publisher(void *arg)
 {
     struct authority *a = arg;
     while (!a->stopping) {
-        if (list_empty(&a->changes) && !a->someone_left) {
+        if (list_empty(&a->changes) && !a->all_know) {
             fiber_queue_wait(&a->work);
             continue;
         }
@@ -220,20 +210,40 @@ int authority_apply(struct authority *a, int (*apply)(struct cluster_map *map, v
     return change.result;
 }
 
+bool authority_knows(const struct authority *a, uint32_t node)
+{
+    return a->seen_epoch[node] == a->map->epoch &&
+           a->seen_incarnation[node] == a->map->nodes[node].incarnation;
+}
+
+/*
+ * R46: whoever is up has to know. With leases, whoever is clean too, for it may be alive, and answer readers
+ * by the map that it has.
+ */
+static bool all_know(const struct authority *a)
+{
+    if (PLANTED(early_confirm))
+        return true;
+    for (uint32_t i = 0; i < a->map->nodes_count; i++)
+        if (a->map->nodes[i].up && !authority_knows(a, i))
+            return false;
+    for (uint32_t i = 0; i < a->map->targets_count && a->map->lease_ms != 0; i++) {
+        const struct map_target *target = &a->map->targets[i];
+        if (target->state == TARGET_CLEAN && !a->map->nodes[target->node].removed &&
+            a->map->nodes[target->node].incarnation != 0 && !authority_knows(a, target->node))
+            return false;
+    }
+    return true;
+}
+
 void authority_saw(struct authority *a, uint32_t node, uint32_t incarnation, uint64_t epoch)
 {
     a->seen_epoch[node] = epoch;
     a->seen_incarnation[node] = incarnation;
-    if (epoch != a->map->epoch || a->map->moves == NULL || a->map->moves->leaving == 0)
+    if (!a->unconfirmed || a->all_know || epoch != a->map->epoch || !all_know(a))
         return;
-    for (uint32_t i = 0; i < a->map->holds_count; i++) {
-        uint32_t target = (a->map->holds[i].key & 1) != 0 ? a->map->holds[i].target : PLACE_NONE;
-        if (target != PLACE_NONE && a->map->targets[target].node == node) {
-            a->someone_left = true;
-            fiber_queue_wake_one(&a->work);
-            return;
-        }
-    }
+    a->all_know = true;
+    fiber_queue_wake_one(&a->work);
 }
 
 int authority_change(struct authority *a, int (*change)(struct cluster_map *map, void *arg),
@@ -276,9 +286,10 @@ int authority_create(const struct authority_config *config, struct authority **o
         a->config.gather_ns = 300000000;
     if (a->config.move_ns == 0)
         a->config.move_ns = 1000000000;
-    if (a->config.out_ns == 0)
-        a->config.out_ns = 600ull * 1000000000;
     a->map = config->map;
+    /* So early that nobody runs out of leases before (docs/decisions/leases.md). */
+    a->silence_ns = a->map->lease_ms * 1000000ull * 2 / 3;
+    a->unconfirmed = cluster_map_unconfirmed(a->map);
     list_init(&a->changes);
     fiber_queue_init(&a->work);
     fiber_queue_init(&a->end);
@@ -292,7 +303,7 @@ int authority_create(const struct authority_config *config, struct authority **o
     }
     fiber_group_add(&a->running);
     CHECK(fiber_spawn(a->fibers, publisher, a) == 0);
-    if (config->silence_ns != 0) {
+    if (a->silence_ns != 0) {
         fiber_group_add(&a->running);
         CHECK(fiber_spawn(a->fibers, authority_silence, a) == 0);
     }

@@ -331,6 +331,12 @@ static bool is_ours(const struct authority_etcd *e, const struct cluster_map *ma
            memcmp(e->config.cluster, map->cluster, sizeof map->cluster) == 0;
 }
 
+static uint64_t heard(void *ctx, uint32_t node)
+{
+    const struct authority_etcd *e = ctx;
+    return e->config.heard == NULL ? 0 : e->config.heard(e->config.ctx, node);
+}
+
 static int take_office(struct authority_etcd *e, const struct etcd_value *value)
 {
     struct cluster_map *map = NULL;
@@ -349,7 +355,7 @@ static int take_office(struct authority_etcd *e, const struct etcd_value *value)
     }
     struct authority_config config = {
         .reactor = e->config.reactor, .net = e->config.net, .map = map, .save = save,
-        .outdated = outdated, .ctx = e, .silence_ns = e->config.silence_ns};
+        .outdated = outdated, .heard = heard, .ctx = e};
     e->map_revision = value->modified;
     if (error == 0)
         error = authority_create(&config, &e->authority);

@@ -51,8 +51,10 @@ struct authority {
     char peer_address[CLUSTER_NODES_MAX][CLUSTER_ADDRESS_MAX];
     uint64_t seen_epoch[CLUSTER_NODES_MAX];    /* as the node's last heartbeat said, */
     uint32_t seen_incarnation[CLUSTER_NODES_MAX]; /* and who sent it */
-    bool someone_left;   /* a node has adopted the newest map, in which it leaves positions */
+    bool unconfirmed;    /* the newest map waits for everybody to know it (R46) */
+    bool all_know;       /* everybody does */
     uint64_t moved_ns;   /* when moves were published last */
+    uint64_t silence_ns; /* after which a node is down; 0: somebody else sees deaths */
     uint64_t *down_since; /* of each target in the map; 0: it is not down */
     uint32_t down_since_count;
     struct list changes;
@@ -70,7 +72,7 @@ enum apply_when { APPLY_GATHERED, APPLY_AT_ONCE, APPLY_WITH_MOVES };
 int authority_apply(struct authority *authority, int (*apply)(struct cluster_map *map, void *arg),
                     void *arg, enum apply_when when);
 
-/* A heartbeat: may the node's leaving positions be forgotten (R39)? */
+/* A heartbeat: does everybody know the newest map now (R39, R46)? */
 void authority_saw(struct authority *authority, uint32_t node, uint32_t incarnation,
                    uint64_t epoch);
 
@@ -81,6 +83,8 @@ void authority_outs(void *authority);
 void authority_heard(struct authority *authority, const char *node, size_t len,
                      uint32_t incarnation);
 void authority_silence(void *authority); /* the fiber that looks for who is silent */
+/* Has the node said that it is at the newest epoch? */
+bool authority_knows(const struct authority *authority, uint32_t node);
 
 /* [fiber] Ask a node for the epoch and the incarnation that it has; 0 or what net_call() gave. */
 int authority_ask_node(struct net *net, const struct map_node *node, uint64_t deadline_ns,

@@ -28,7 +28,7 @@ static bool is_silent(const struct authority *a, const struct map_node *node, ui
 {
     const struct heard *heard = &a->heard[index];
     return node->up && heard->incarnation == node->incarnation &&
-           reactor_now_ns(a->config.reactor) - heard->at_ns > a->config.silence_ns;
+           reactor_now_ns(a->config.reactor) - heard->at_ns > a->silence_ns;
 }
 
 struct silence {
@@ -39,7 +39,7 @@ struct silence {
 /* Who overslept heard nobody meanwhile. */
 static bool overslept(const struct authority *a, uint64_t due_ns)
 {
-    return reactor_now_ns(a->config.reactor) > due_ns + a->config.silence_ns / 4;
+    return reactor_now_ns(a->config.reactor) > due_ns + a->silence_ns / 4;
 }
 
 /* Judged when it is applied: the change has waited, and a node may have been heard meanwhile. */
@@ -98,7 +98,7 @@ static void ask(void *arg)
     struct authority *a = question->authority;
     const struct map_node *node = &question->node;
     struct wire_map_get_reply reply;
-    uint64_t deadline = reactor_now_ns(a->config.reactor) + a->config.silence_ns / 4;
+    uint64_t deadline = reactor_now_ns(a->config.reactor) + a->silence_ns / 4;
     if (authority_ask_node(a->config.net, node, deadline, &reply) == 0 && !a->stopping)
         authority_heard(a, node->name, strlen(node->name), reply.incarnation);
     fiber_group_done(&a->running);
@@ -119,6 +119,20 @@ static void ask_node(struct authority *a, const struct map_node *node)
     }
 }
 
+/*
+ * The first entries of the books: what others on this host have heard, so that the death of one authority
+ * does not make another count from nothing. Whoever lives has some time left to answer.
+ */
+static void begin_books(struct authority *a)
+{
+    uint64_t now = reactor_now_ns(a->config.reactor);
+    for (uint32_t i = 0; i < a->map->nodes_count; i++) {
+        uint64_t heard_ns = a->config.heard == NULL ? 0 : a->config.heard(a->config.ctx, i);
+        heard_ns = heard_ns == 0 ? now : MAX(heard_ns + a->silence_ns / 4 * 3, now) - a->silence_ns / 4 * 3;
+        a->heard[i] = (struct heard){a->map->nodes[i].incarnation, MIN(heard_ns, now), 0};
+    }
+}
+
 /* Lives that the books do not have yet begin now. */
 static bool look(struct authority *a, bool anew)
 {
@@ -129,8 +143,8 @@ static bool look(struct authority *a, bool anew)
         struct heard *heard = &a->heard[i];
         if (anew || heard->incarnation != node->incarnation)
             *heard = (struct heard){node->incarnation, now, 0};
-        if (node->up && now - heard->at_ns > a->config.silence_ns / 2 &&
-            now - heard->asked_ns > a->config.silence_ns / 4) {
+        if (node->up && now - heard->at_ns > a->silence_ns / 2 &&
+            now - heard->asked_ns > a->silence_ns / 4) {
             heard->asked_ns = now;
             ask_node(a, node);
         }
@@ -144,20 +158,21 @@ static void tell(const struct authority *a)
     for (uint32_t i = 0; i < a->map->nodes_count; i++)
         if (is_silent(a, &a->map->nodes[i], i))
             LOG_WARN("authority: %s was not heard for %llu ms", a->map->nodes[i].name,
-                     (unsigned long long)(a->config.silence_ns / 1000000));
+                     (unsigned long long)(a->silence_ns / 1000000));
 }
 
 void authority_silence(void *arg)
 {
     struct authority *a = arg;
-    bool anew = true;
+    bool anew = false;
+    begin_books(a);
     while (!a->stopping) {
-        uint64_t pause = a->config.silence_ns / LOOKS_PER_SILENCE;
+        uint64_t pause = a->silence_ns / LOOKS_PER_SILENCE;
         struct silence silence = {a, reactor_now_ns(a->config.reactor) + a->config.gather_ns};
         if (look(a, anew) && !a->outdated) {
             tell(a);
             if (authority_apply(a, apply_silence, &silence, APPLY_GATHERED) != 0)
-                pause = a->config.silence_ns;
+                pause = a->silence_ns;
         }
         uint64_t due = reactor_now_ns(a->config.reactor) + pause;
         fiber_queue_wait_until(&a->end, due);

@@ -31,6 +31,9 @@ struct reactor;
 #define CLUSTER_NAME_MAX 64u
 #define CLUSTER_ADDRESS_MAX 64u
 #define CLUSTER_POOL_USERS_MAX 16u
+#define CLUSTER_OUT_MS 600000u  /* unless said otherwise */
+#define CLUSTER_LEASE_MS 3000u  /* where deaths are not seen */
+#define CLUSTER_LEASE_MS_MAX 60000u
 
 /* The states of a target; its number is on the wire and on disk. */
 enum target_state {
@@ -61,6 +64,7 @@ struct map_node {
  * struct map_target
  * @up: its node runs and serves it
  * @lost: it came back without all it had; in a set of one what it lacks is unavailable, not absent
+ * @fresh: it is clean, and not everybody who may still answer reads knows (R46)
  */
 struct map_target {
     uint32_t id;
@@ -69,6 +73,7 @@ struct map_target {
     enum target_state state;
     bool up;
     bool lost;
+    bool fresh;
 };
 
 struct map_pool {
@@ -89,7 +94,8 @@ struct map_pool {
 /*
  * struct map_hold - A position that is not (yet) served by the target that is to have it (R36).
  * @key: width, partition, position, and whether @target serves it or is about to leave it
- * @target: index into targets; PLACE_NONE: nobody serves it, what it had is to be rebuilt
+ * @target: index into targets; PLACE_NONE: nobody serves it, what it had is to be rebuilt; or, of one
+ *          that leaves, nobody leaves it, but not everybody knows who serves it (R46)
  * @placed: who is to have it; not on the wire, known once the map has its table
  */
 struct map_hold {
@@ -105,7 +111,7 @@ struct map_hold {
 /*
  * struct move_row - Who takes every write of a position beside the target that serves it: the learner
  * that is to take the position over, or, if its bit of @leaving is set, the target that just gave it
- * up. PLACE_NONE: nobody.
+ * up. PLACE_NONE: nobody. While the bit is set, not everybody may know who serves it now (R46).
  */
 struct move_row {
     uint16_t target[PLACE_WIDTH_MAX];
@@ -120,6 +126,9 @@ struct map_moves {
 /*
  * struct cluster_map - One epoch. Immutable once it is in use; freed by its owner, or the last of
  * several threads that share it.
+ * @lease_ms: members answer readers only while others have promised not to go on without them for so
+ *            long (R43). 0: whoever declares a node dead has killed it (R3), and nobody needs leases
+ * @out_ms: a target that is down for so long is out (R42); 0: never
  * @hashed: what hashing gives, with the table
  * @fixes: where placement is another than hashing gives (place/place.h)
  * @holds: by key; where targets are not as placement would have it
@@ -131,6 +140,7 @@ struct cluster_map {
     uint8_t cluster[16];
     uint64_t epoch;
     unsigned partition_bits;
+    uint32_t lease_ms, out_ms;
     uint32_t nodes_count, targets_count, pools_count;
     uint32_t next_incarnation, next_pool;
     struct map_node *nodes;
@@ -200,13 +210,14 @@ bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_poo
  * @learners: positions of learners that are up
  * @moving: positions at which somebody that is up takes every write beside the serving target
  * @leaving: those of @moving at which that one gave up the position (R38), the others learn it
+ * @fresh: those of @present whose target not everybody may know to be clean there (R46)
  * @targets: NULL where nobody serves
  * @beside: NULL where nothing moves
  */
 struct target_set {
     unsigned width;
     int primary;
-    uint16_t clean, present, learners, moving, leaving;
+    uint16_t clean, present, learners, moving, leaving, fresh;
     const struct map_target *targets[BLOB_SET_MAX];
     const struct map_target *beside[BLOB_SET_MAX];
 };
@@ -222,7 +233,7 @@ static inline unsigned target_set_count(uint16_t positions)
     return (unsigned)__builtin_popcount(positions);
 }
 
-/* R5: every clean member is there, and there are enough of them. */
+/* R5, R46: every clean member is there, and everybody knows of enough of them. */
 bool target_set_writable(const struct target_set *set, const struct map_pool *pool);
 
 /* Degraded: a position that is not clean and present. For status. */
@@ -258,14 +269,18 @@ int map_change_node_remove(struct cluster_map *map, const char *node);
 /* Of each of its targets; not 0, for that is to drain. */
 int map_change_node_weight(struct cluster_map *map, const char *node, uint32_t weight);
 int map_change_target_weight(struct cluster_map *map, uint32_t target, uint32_t weight);
-/* Down for too long (R42). SHOAL_E_CONDITION: too much would be out, or nobody could take over. */
-int map_change_target_out(struct cluster_map *map, uint32_t target);
+/*
+ * Down for too long (R42). @alone: nobody is in its company any more, so that it does not answer as a set of
+ * one either (R47). SHOAL_E_CONDITION: too much would be out, or nobody could take over.
+ */
+int map_change_target_out(struct cluster_map *map, uint32_t target, bool alone);
 /* A learner has all of some rows, each map_row_key(), as of @epoch: it serves them now (R38). */
 int map_change_rows_moved(struct cluster_map *map, uint32_t target, uint32_t incarnation,
                           uint64_t epoch, const uint32_t *rows, unsigned count);
-/* The node has adopted the map in which it left positions: they are done with (R39). */
-int map_change_node_left(struct cluster_map *map, const char *node, uint32_t incarnation,
-                         uint64_t epoch);
+/* Everybody knows the map of @epoch: who left positions is done with, and nobody is fresh (R39, R46). */
+int map_change_confirm(struct cluster_map *map, uint64_t epoch);
+/* Does anything wait for that? */
+bool cluster_map_unconfirmed(const struct cluster_map *map);
 
 /* A row of the table, in messages: (width, partition). */
 static inline uint32_t map_row_key(unsigned width, uint32_t partition)
@@ -317,10 +332,11 @@ struct authority_door authority_remote_door(struct authority_remote *remote);
  * @outdated: a node has a newer map than this authority, which will change nothing from then on;
  *            must not block. NULL: only that node is refused
  * @gather_ns: deaths and enrolments within it are judged together; 0: 300 ms
- * @silence_ns: a node that is up and was not heard for so long is down; 0: never, somebody else sees
- *              deaths. It is counted from zero by each authority: what one before it heard is unknown
+ * @heard: when a node was last heard by others on this host, or 0; NULL: nobody listens. What an
+ *         authority before this one has heard is unknown; it counts from its own beginning otherwise
  * @move_ns: positions that moved are published at most so often; 0: 1 s
- * @out_ns: a target that is down so long is out (R42); 0: 10 min, UINT64_MAX: never
+ *
+ * In a cluster with leases a node that is up and was not heard for two thirds of a lease is down.
  */
 struct authority_config {
     struct reactor *reactor;
@@ -329,10 +345,10 @@ struct authority_config {
     int (*save)(void *ctx, const void *map, size_t len);
     int (*wish)(void *ctx, const char *wish, char **answer);
     void (*outdated)(void *ctx, uint64_t epoch);
+    uint64_t (*heard)(void *ctx, uint32_t node);
     void *ctx;
     uint64_t gather_ns;
-    uint64_t silence_ns;
-    uint64_t move_ns, out_ns;
+    uint64_t move_ns;
 };
 
 struct authority;
@@ -400,7 +416,7 @@ struct etcd_door etcd_client_door(struct etcd_client *client);
  * @known_epoch: of the newest map that this node has; NULL: none
  * @mark_load, @mark_save: a number that only grows, durable: how new a map this node has seen in
  *      etcd. SHOAL_E_NOT_FOUND: none yet. NULL: not kept
- * @silence_ns: as of struct authority_config
+ * @heard: as of struct authority_config, with @ctx
  */
 struct authority_etcd_config {
     struct reactor *reactor;
@@ -411,8 +427,8 @@ struct authority_etcd_config {
     uint64_t (*known_epoch)(void *ctx);
     int (*mark_load)(void *ctx, uint64_t *mark);
     int (*mark_save)(void *ctx, uint64_t mark);
+    uint64_t (*heard)(void *ctx, uint32_t node);
     void *ctx;
-    uint64_t silence_ns;
 };
 
 struct authority_etcd;

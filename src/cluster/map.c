@@ -17,6 +17,7 @@ struct cluster_map *cluster_map_create(void)
         return NULL;
     map->next_incarnation = 1;
     map->next_pool = 1;
+    map->out_ms = CLUSTER_OUT_MS;
     return map;
 }
 
@@ -179,7 +180,7 @@ bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_poo
 static void set_states(struct target_set *set)
 {
     set->primary = -1;
-    set->clean = set->present = set->learners = 0;
+    set->clean = set->present = set->learners = set->fresh = 0;
     for (unsigned i = 0; i < set->width; i++) {
         const struct map_target *target = set->targets[i];
         uint16_t bit = (uint16_t)(1u << i);
@@ -190,6 +191,8 @@ static void set_states(struct target_set *set)
             set->clean |= bit;
             if (target->up)
                 set->present |= bit;
+            if (target->up && target->fresh)
+                set->fresh |= bit;
             if (set->primary < 0)
                 set->primary = (int)i;
         } else if (target->state == TARGET_LEARNER && target->up) {
@@ -213,6 +216,8 @@ static void set_moves(const struct cluster_map *map, uint32_t partition, struct 
             set->moving |= (uint16_t)(1u << i);
     }
     set->leaving = set->moving & row->leaving;
+    /* Who leaves and is up takes each write too, so none is acknowledged that it does not know of. */
+    set->fresh |= set->present & row->leaving & (uint16_t)~set->leaving;
 }
 
 void cluster_map_partition_set(const struct cluster_map *map, const struct map_pool *pool,
@@ -237,7 +242,7 @@ void cluster_map_set(const struct cluster_map *map, const struct map_pool *pool,
 bool target_set_writable(const struct target_set *set, const struct map_pool *pool)
 {
     return set->present == set->clean &&
-           target_set_count(set->clean) >= map_pool_quorum(pool);
+           target_set_count(set->clean & (uint16_t)~set->fresh) >= map_pool_quorum(pool);
 }
 
 /* Counts partitions, each once, for which some pool's set is as @bad says. */

@@ -194,6 +194,7 @@ int map_change_target_clean(struct cluster_map *map, uint32_t id, uint32_t incar
     if (target->state != TARGET_LEARNER)
         return SHOAL_E_INVALID;
     target->state = TARGET_CLEAN;
+    target->fresh = map->lease_ms != 0;
     return 0;
 }
 
@@ -274,7 +275,7 @@ static void mark_needed(const struct cluster_map *map, const struct map_pool *po
 {
     if (set->width <= 1 || set->clean == set->present)
         return;
-    if (target_set_count(set->present) >= map_pool_quorum(pool))
+    if (target_set_count(set->present & (uint16_t)~set->fresh) >= map_pool_quorum(pool))
         return;
     for (unsigned i = 0; i < set->width; i++)
         if ((set->clean & ~set->present) >> i & 1)
@@ -283,7 +284,8 @@ static void mark_needed(const struct cluster_map *map, const struct map_pool *po
 
 /*
  * R4: an absent clean target becomes down unless some set would keep too few; then it stays clean
- * and its slots wait. So every set always has enough clean members, in whatever order nodes die.
+ * and its slots wait. So every set always has enough clean members, in whatever order nodes die. Who is
+ * absent may be alive and answer readers; so only those count of whom it knows (R46).
  */
 static int judge_absent(struct cluster_map *map)
 {
@@ -306,6 +308,8 @@ static int judge_absent(struct cluster_map *map)
              map->nodes[target->node].incarnation != 0))
             target->state = TARGET_DOWN;
     }
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        map->targets[i].fresh &= map->targets[i].state == TARGET_CLEAN;
     free(needed);
     return 0;
 }

@@ -12,7 +12,7 @@
 #include "shoal/error.h"
 
 #define MAP_MAGIC 0x70616d4c414f4853u /* "SHOALmap" */
-#define MAP_FORMAT 2u
+#define MAP_FORMAT 3u
 #define MAP_HEAD_BYTES 24u
 #define HOLD_BYTES 6u /* and of a fix */
 
@@ -52,6 +52,7 @@ static void target_encode(struct encoder *out, const struct map_target *target)
     encode_u8(out, (uint8_t)target->state);
     encode_bool(out, target->up);
     encode_bool(out, target->lost);
+    encode_bool(out, target->fresh);
 }
 
 static void target_decode(struct decoder *in, struct map_target *target, uint32_t nodes)
@@ -63,6 +64,7 @@ static void target_decode(struct decoder *in, struct map_target *target, uint32_
     target->state = (enum target_state)state;
     target->up = decode_bool(in);
     target->lost = decode_bool(in);
+    target->fresh = decode_bool(in);
     if (target->node >= nodes || state > TARGET_CLEAN || target->id == WIRE_NO_TARGET)
         in->failed = true;
 }
@@ -113,6 +115,8 @@ static void fields_encode(struct encoder *out, const struct cluster_map *map)
     encode_bytes(out, map->cluster, sizeof map->cluster);
     encode_u64(out, map->epoch);
     encode_u8(out, (uint8_t)map->partition_bits);
+    encode_u32(out, map->lease_ms);
+    encode_u32(out, map->out_ms);
     encode_u32(out, map->next_incarnation);
     encode_u32(out, map->next_pool);
     encode_u32(out, map->nodes_count);
@@ -262,6 +266,8 @@ int cluster_map_decode(const void *buffer, size_t size, struct cluster_map **out
     decode_bytes(&in, map->cluster, sizeof map->cluster);
     map->epoch = decode_u64(&in);
     map->partition_bits = decode_u8(&in);
+    map->lease_ms = decode_u32(&in);
+    map->out_ms = decode_u32(&in);
     map->next_incarnation = decode_u32(&in);
     map->next_pool = decode_u32(&in);
     map->nodes_count = decode_u32(&in);
@@ -270,7 +276,7 @@ int cluster_map_decode(const void *buffer, size_t size, struct cluster_map **out
     int error = SHOAL_E_INVALID;
     if (decoder_ok(&in) && map->nodes_count <= CLUSTER_NODES_MAX &&
         map->targets_count <= CLUSTER_TARGETS_MAX && map->pools_count <= CLUSTER_POOLS_MAX &&
-        map->partition_bits <= PLACE_BITS_MAX)
+        map->partition_bits <= PLACE_BITS_MAX && map->lease_ms <= CLUSTER_LEASE_MS_MAX)
         error = arrays_decode(&in, map);
     else
         map->nodes_count = map->targets_count = map->pools_count = 0;

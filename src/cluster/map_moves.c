@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/macros.h"
 #include "cluster/map_private.h"
 #include "shoal/error.h"
 
@@ -38,6 +39,15 @@ static int add_hold(struct holds *holds, uint32_t key, uint16_t target)
     return 0;
 }
 
+/*
+ * Who is dead has left: it answers nobody (R3). With leases it may be alive, and the mark stays
+ * until that does no harm (R46).
+ */
+static bool is_leaving(const struct cluster_map *map, uint16_t target)
+{
+    return map->lease_ms != 0 || (target != PLACE_NONE && map->targets[target].up);
+}
+
 static int hold_row(const struct cluster_map *map, unsigned width, uint32_t partition,
                     const struct place_row *placed, struct holds *holds)
 {
@@ -52,9 +62,8 @@ static int hold_row(const struct cluster_map *map, unsigned width, uint32_t part
             continue;
         if (old->target[i] != placed->target[i])
             error = add_hold(holds, hold_key(width, partition, i, false), old->target[i]);
-        /* Who is dead has left: it answers nobody (R3). */
         if (error == 0 && move != NULL && (move->leaving >> i & 1) != 0 &&
-            map->targets[move->target[i]].up)
+            is_leaving(map, move->target[i]))
             error = add_hold(holds, hold_key(width, partition, i, true), move->target[i]);
     }
     return error;
@@ -103,6 +112,26 @@ static bool row_exists(const struct cluster_map *map, unsigned width, uint32_t p
            map->moves != NULL && map->moves->rows[width] != NULL;
 }
 
+/*
+ * R38: a switch leaves so many members of whom everybody knows that they may go on without the others. In a
+ * set of one there is nobody else.
+ */
+static bool may_switch(const struct cluster_map *map, const struct place_row *row,
+                       const struct move_row *move, unsigned width, unsigned position)
+{
+    unsigned known = 0, quorum = 0;
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        if (map_pool_width(&map->pools[i]) == width && map->pools[i].m > 0)
+            quorum = MAX(quorum, map_pool_quorum(&map->pools[i]));
+    for (unsigned i = 0; i < width; i++) {
+        const struct map_target *target =
+            row->target[i] == PLACE_NONE ? NULL : &map->targets[row->target[i]];
+        known += i != position && target != NULL && target->state == TARGET_CLEAN &&
+                 !target->fresh && (move->leaving >> i & 1) == 0;
+    }
+    return map->lease_ms == 0 || known >= quorum;
+}
+
 /* Return: did the target take a position over? */
 static bool switch_row(struct cluster_map *map, uint16_t target, unsigned width, uint32_t partition)
 {
@@ -113,10 +142,12 @@ static bool switch_row(struct cluster_map *map, uint16_t target, unsigned width,
     for (unsigned i = 0; i < width; i++) {
         if (move->target[i] != target || (move->leaving >> i & 1) != 0)
             continue;
+        if (!may_switch(map, row, move, width, i))
+            return false;
         uint16_t old = row->target[i];
         row->target[i] = target;
         move->target[i] = PLACE_NONE;
-        if (old != PLACE_NONE && map->targets[old].up) {
+        if (map->lease_ms != 0 || (old != PLACE_NONE && map->targets[old].up)) {
             move->target[i] = old;
             move->leaving |= (uint16_t)(1u << i);
         }
@@ -142,31 +173,56 @@ int map_change_rows_moved(struct cluster_map *map, uint32_t id, uint32_t incarna
     return moved ? 0 : SHOAL_E_EXISTS;
 }
 
-int map_change_node_left(struct cluster_map *map, const char *name, uint32_t incarnation,
-                         uint64_t epoch)
+/*
+ * The authority asks for this when all who are up, or clean, are at this epoch. Who left a position and is
+ * neither has no leases any more; but a set of one needed none, and may not know that it left (R46).
+ */
+static bool may_be_unaware(const struct cluster_map *map, const struct map_hold *hold)
 {
-    const struct map_node *node = find_node(map, name);
-    bool left = false;
-    if (node == NULL)
-        return SHOAL_E_NOT_FOUND;
-    if (node->incarnation != incarnation || epoch != map->epoch)
+    const struct map_target *leaver =
+        hold->target == PLACE_NONE ? NULL : &map->targets[hold->target];
+    return map->lease_ms != 0 && hold_width(hold) == 1 && leaver != NULL && !leaver->up &&
+           !leaver->lost;
+}
+
+/* Of what stood in the map that everybody knows, not of what this batch of changes has switched. */
+static bool confirm_hold(struct cluster_map *map, const struct map_hold *hold)
+{
+    unsigned position = hold_position(hold);
+    if (!hold_is_leaving(hold) || may_be_unaware(map, hold) ||
+        !row_exists(map, hold_width(hold), hold_partition(hold)))
+        return false;
+    struct move_row *move = &map->moves->rows[hold_width(hold)][hold_partition(hold)];
+    if (move->target[position] != hold->target || (move->leaving >> position & 1) == 0)
+        return false;
+    move->target[position] = PLACE_NONE;
+    move->leaving &= (uint16_t)~(1u << position);
+    return true;
+}
+
+int map_change_confirm(struct cluster_map *map, uint64_t epoch)
+{
+    bool confirmed = false;
+    if (epoch != map->epoch)
         return SHOAL_E_STALE_EPOCH;
-    uint32_t index = (uint32_t)(node - map->nodes);
-    for (uint32_t i = 0; i < map->holds_count; i++) {
-        const struct map_hold *hold = &map->holds[i];
-        if (!hold_is_leaving(hold) || map->targets[hold->target].node != index ||
-            !row_exists(map, hold_width(hold), hold_partition(hold)))
-            continue;
-        struct move_row *move = &map->moves->rows[hold_width(hold)][hold_partition(hold)];
-        unsigned position = hold_position(hold);
-        /* Changes of one batch may have come before: it is done away with once. */
-        if (move->target[position] != hold->target || (move->leaving >> position & 1) == 0)
-            continue;
-        move->target[position] = PLACE_NONE;
-        move->leaving &= (uint16_t)~(1u << position);
-        left = true;
+    for (uint32_t i = 0; i < map->targets_count; i++) {
+        confirmed |= map->targets[i].fresh;
+        map->targets[i].fresh = false;
     }
-    return left ? 0 : SHOAL_E_EXISTS;
+    for (uint32_t i = 0; i < map->holds_count; i++)
+        confirmed |= confirm_hold(map, &map->holds[i]);
+    return confirmed ? 0 : SHOAL_E_EXISTS;
+}
+
+bool cluster_map_unconfirmed(const struct cluster_map *map)
+{
+    for (uint32_t i = 0; i < map->targets_count; i++)
+        if (map->targets[i].fresh)
+            return true;
+    for (uint32_t i = 0; i < map->holds_count; i++)
+        if (hold_is_leaving(&map->holds[i]) && !may_be_unaware(map, &map->holds[i]))
+            return true;
+    return false;
 }
 
 /* ---- what administrators, and time, change ---- */
@@ -303,9 +359,9 @@ static bool one_may_be_lost(const struct cluster_map *map)
  * It serves nothing from now on, also if it comes back before this change is published: writes go on
  * without it. A set of one stays with it, for nobody else has what is in it, unless that may be lost.
  */
-static void serve_nothing(struct cluster_map *map, uint16_t target)
+static void serve_nothing(struct cluster_map *map, uint16_t target, bool alone)
 {
-    unsigned least = one_may_be_lost(map) ? 1 : 2;
+    unsigned least = alone && one_may_be_lost(map) ? 1 : 2;
     for (unsigned width = least; map->table != NULL && width <= PLACE_WIDTH_MAX; width++)
         for (uint32_t p = 0; map->table->rows[width] != NULL && p >> map->partition_bits == 0; p++)
             for (unsigned i = 0; i < width; i++)
@@ -313,7 +369,7 @@ static void serve_nothing(struct cluster_map *map, uint16_t target)
                     map->table->rows[width][p].target[i] = PLACE_NONE;
 }
 
-int map_change_target_out(struct cluster_map *map, uint32_t id)
+int map_change_target_out(struct cluster_map *map, uint32_t id, bool alone)
 {
     struct map_target *target = (struct map_target *)(uintptr_t)cluster_map_target(map, id);
     if (target == NULL)
@@ -332,7 +388,7 @@ int map_change_target_out(struct cluster_map *map, uint32_t id)
     if (error != 0)
         target->state = TARGET_DOWN;
     else
-        serve_nothing(map, (uint16_t)(target - map->targets));
+        serve_nothing(map, (uint16_t)(target - map->targets), alone);
     free(before);
     return error;
 }

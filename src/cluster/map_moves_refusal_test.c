@@ -83,7 +83,7 @@ static void a_position_moves_by_the_word_of_who_learned_it_now(void **state)
     cluster_map_free(map);
 }
 
-static void a_position_is_left_by_the_word_of_who_gave_it_up_now(void **state)
+static void a_position_is_left_once_everybody_knows_the_newest_map(void **state)
 {
     (void)state;
     struct cluster_map *map = moving();
@@ -92,21 +92,13 @@ static void a_position_is_left_by_the_word_of_who_gave_it_up_now(void **state)
                      0);
     assert_int_equal(map_change_publish(map), 0);
     assert_int_equal(map->moves->leaving, 1);
-    assert_int_equal(map_change_node_left(map, "none", 1, map->epoch), SHOAL_E_NOT_FOUND);
-    unsigned left = 0;
-    for (unsigned i = 0; i < NODES; i++) {
-        const struct map_node *node = &map->nodes[i];
-        assert_int_equal(map_change_node_left(map, node->name, node->incarnation + 1, map->epoch),
-                         SHOAL_E_STALE_EPOCH);
-        assert_int_equal(map_change_node_left(map, node->name, node->incarnation, map->epoch - 1),
-                         SHOAL_E_STALE_EPOCH);
-        int rc = map_change_node_left(map, node->name, node->incarnation, map->epoch);
-        assert_true(rc == 0 || rc == SHOAL_E_EXISTS);
-        left += rc == 0;
-        assert_int_equal(map_change_node_left(map, node->name, node->incarnation, map->epoch),
-                         SHOAL_E_EXISTS);
-    }
-    assert_int_equal(left, 1);
+    assert_true(cluster_map_unconfirmed(map));
+    assert_int_equal(map_change_confirm(map, map->epoch - 1), SHOAL_E_STALE_EPOCH);
+    assert_int_equal(map_change_confirm(map, map->epoch), 0);
+    assert_int_equal(map_change_confirm(map, map->epoch), SHOAL_E_EXISTS);
+    assert_int_equal(map_change_publish(map), 0);
+    assert_int_equal(map->moves->leaving, 0);
+    assert_false(cluster_map_unconfirmed(map));
     cluster_map_free(map);
 }
 
@@ -119,8 +111,8 @@ static void what_is_not_there_is_not_drained_weighed_or_out(void **state)
     assert_int_equal(map_change_node_remove(map, "none"), SHOAL_E_NOT_FOUND);
     assert_int_equal(map_change_node_remove(map, "n0"), SHOAL_E_CONDITION);
     assert_int_equal(map_change_target_weight(map, 77, 1), SHOAL_E_NOT_FOUND);
-    assert_int_equal(map_change_target_out(map, 77), SHOAL_E_NOT_FOUND);
-    assert_int_equal(map_change_target_out(map, 0), SHOAL_E_INVALID); /* it is up */
+    assert_int_equal(map_change_target_out(map, 77, true), SHOAL_E_NOT_FOUND);
+    assert_int_equal(map_change_target_out(map, 0, true), SHOAL_E_INVALID); /* it is up */
     /* Eight nodes for six shards: two may go, no third. */
     assert_int_equal(map_change_node_drain(map, "n0", true), 0);
     assert_int_equal(map_change_target_weight(map, 1, 0), 0);
@@ -140,10 +132,10 @@ static void no_more_than_one_failure_domain_is_out(void **state)
         assert_int_equal(map_change_publish(map), 0);
         assert_int_equal(map->targets[i].state, TARGET_DOWN);
     }
-    assert_int_equal(map_change_target_out(map, 0), 0);
-    assert_int_equal(map_change_target_out(map, 1), SHOAL_E_CONDITION);
+    assert_int_equal(map_change_target_out(map, 0, true), 0);
+    assert_int_equal(map_change_target_out(map, 1, true), SHOAL_E_CONDITION);
     map->nodes[0].domain = map->nodes[1].domain = 9;
-    assert_int_equal(map_change_target_out(map, 1), 0);
+    assert_int_equal(map_change_target_out(map, 1, true), 0);
     cluster_map_free(map);
 }
 
@@ -196,7 +188,7 @@ static int use(const struct cluster_map *map)
     if (error == 0)
         error = map_change_publish(copy);
     if (error == 0)
-        error = map_change_target_out(copy, 1);
+        error = map_change_target_out(copy, 1, true);
     if (error == 0)
         error = map_change_node_drain(copy, "n2", true);
     if (error == 0)
@@ -234,7 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_position_moves_by_the_word_of_who_learned_it_now),
-        cmocka_unit_test(a_position_is_left_by_the_word_of_who_gave_it_up_now),
+        cmocka_unit_test(a_position_is_left_once_everybody_knows_the_newest_map),
         cmocka_unit_test(what_is_not_there_is_not_drained_weighed_or_out),
         cmocka_unit_test(no_more_than_one_failure_domain_is_out),
         cmocka_unit_test(holds_that_cannot_be_are_refused),

@@ -114,8 +114,7 @@ static void step(struct cluster_map **map)
     uint64_t epoch = next->epoch;
     uint32_t rows[2 * ROWS];
     unsigned count = 0;
-    for (uint32_t i = 0; i < next->nodes_count; i++)
-        (void)map_change_node_left(next, next->nodes[i].name, next->nodes[i].incarnation, epoch);
+    (void)map_change_confirm(next, epoch);
     for (uint32_t p = 0; p < ROWS; p++) {
         rows[count++] = map_row_key(6, p);
         rows[count++] = map_row_key(3, p);
@@ -194,12 +193,10 @@ static void what_left_a_position_takes_writes_until_it_knows(void **state)
     assert_int_equal(set.targets[at]->id, 6);
     assert_int_equal(set.beside[at]->id, old);
     assert_int_equal(set.leaving, 1u << at);
-    /* Its node is at an older epoch still. */
-    const char *name = map->nodes[old].name;
-    assert_int_equal(
-        map_change_node_left(map, name, map->nodes[old].incarnation, map->epoch - 1),
-        SHOAL_E_STALE_EPOCH);
-    assert_int_equal(map_change_node_left(map, name, map->nodes[old].incarnation, map->epoch), 0);
+    /* Somebody is at an older epoch still. */
+    assert_true(cluster_map_unconfirmed(map));
+    assert_int_equal(map_change_confirm(map, map->epoch - 1), SHOAL_E_STALE_EPOCH);
+    assert_int_equal(map_change_confirm(map, map->epoch), 0);
     publish(&map);
     cluster_map_partition_set(map, &map->pools[0], p, &set);
     assert_int_equal(set.leaving, 0);
@@ -286,12 +283,12 @@ static void what_is_out_is_rebuilt_elsewhere_and_comes_back_as_a_joiner(void **s
     (void)state;
     struct cluster_map *map = cluster(7);
     uint32_t had = serves(map, 2);
-    assert_int_equal(map_change_target_out(map, 2), SHOAL_E_INVALID);
+    assert_int_equal(map_change_target_out(map, 2, true), SHOAL_E_INVALID);
     assert_int_equal(map_change_node_down(map, "n2"), 0);
     publish(&map);
     assert_int_equal(map->targets[2].state, TARGET_DOWN);
     assert_int_equal(moving(map), 0);
-    assert_int_equal(map_change_target_out(map, 2), 0);
+    assert_int_equal(map_change_target_out(map, 2, true), 0);
     publish(&map);
     assert_int_equal(serves(map, 2), 0);
     assert_true(moving(map) >= had);
@@ -302,7 +299,7 @@ static void what_is_out_is_rebuilt_elsewhere_and_comes_back_as_a_joiner(void **s
     /* No other domain goes out by itself meanwhile, nor where nobody could take over. */
     assert_int_equal(map_change_node_down(map, "n1"), 0);
     publish(&map);
-    assert_int_equal(map_change_target_out(map, 1), SHOAL_E_CONDITION);
+    assert_int_equal(map_change_target_out(map, 1, true), SHOAL_E_CONDITION);
     up(map, 1);
     up(map, 2);
     assert_int_equal(map->targets[2].state, TARGET_CLEAN);
@@ -325,7 +322,7 @@ static void what_returns_as_it_goes_out_serves_nothing_either(void **state)
     struct cluster_map *map = cluster(7);
     assert_int_equal(map_change_node_down(map, "n2"), 0);
     publish(&map);
-    assert_int_equal(map_change_target_out(map, 2), 0);
+    assert_int_equal(map_change_target_out(map, 2, true), 0);
     up(map, 2);
     publish(&map);
     assert_int_equal(map->targets[2].state, TARGET_CLEAN);
@@ -340,7 +337,7 @@ static void without_a_free_node_nothing_goes_out(void **state)
     struct cluster_map *map = cluster(6);
     assert_int_equal(map_change_node_down(map, "n2"), 0);
     publish(&map);
-    assert_int_equal(map_change_target_out(map, 2), SHOAL_E_CONDITION);
+    assert_int_equal(map_change_target_out(map, 2, true), SHOAL_E_CONDITION);
     assert_int_equal(map->targets[2].state, TARGET_DOWN);
     cluster_map_free(map);
 }
@@ -382,7 +379,7 @@ static void changes_upon_changes_come_to_rest(void **state)
                 (void)map_change_target_clean(map, n, map->nodes[n].incarnation, map->epoch);
                 break;
             case 6:
-                (void)map_change_target_out(map, n);
+                (void)map_change_target_out(map, n, true);
                 break;
             default:
                 (void)map_change_node_remove(map, name);
@@ -448,9 +445,7 @@ static void a_row_is_never_spread_worse_while_it_moves(void **state)
         for (uint32_t p = 0; p < ROWS; p++)
             if (prng_chance(&prng, 1, 2))
                 rows[count++] = map_row_key(6, p);
-        for (uint32_t i = 0; i < 8; i++)
-            (void)map_change_node_left(map, map->nodes[i].name, map->nodes[i].incarnation,
-                                       map->epoch);
+        (void)map_change_confirm(map, map->epoch);
         (void)map_change_rows_moved(map, t, map->nodes[map->targets[t].node].incarnation,
                                     map->epoch, rows, count);
         publish(&map);

@@ -298,7 +298,7 @@ static void a_pool_as_json_is_taken_or_refused_with_a_reason(void **state)
 #define LEN_AT 12u
 #define CRC_AT 16u
 #define FIELDS_AT 24u
-#define COUNTS_AT (FIELDS_AT + 33u) /* of nodes, targets and pools, four bytes each */
+#define COUNTS_AT (FIELDS_AT + 41u) /* of nodes, targets and pools, four bytes each */
 
 /* Decodes what somebody wrote who knows the format, and has the checksum right. */
 static int decode(uint8_t *bytes, size_t len)

@@ -202,7 +202,7 @@ static int apply_row(struct cluster_map *map, struct map_hold *first, struct map
         hold->placed = placed[position];
         if (!hold_is_leaving(hold)) {
             row->target[position] = hold->target;
-        } else if (hold->target != PLACE_NONE) {
+        } else {
             move.target[position] = hold->target;
             move.leaving |= (uint16_t)(1u << position);
         }
@@ -219,7 +219,7 @@ static int apply_row(struct cluster_map *map, struct map_hold *first, struct map
         if (has(row->target, width, leaving[i]) && leaving[i] != PLACE_NONE)
             return SHOAL_E_INVALID;
         /* Who leaves somewhere in this row has to be gone before it can come again. */
-        if (leaving[i] != PLACE_NONE || goal[i] == row->target[i] || goal[i] == PLACE_NONE ||
+        if ((move.leaving >> i & 1) != 0 || goal[i] == row->target[i] || goal[i] == PLACE_NONE ||
             has(leaving, width, goal[i]))
             continue;
         move.target[i] = goal[i];

@@ -20,7 +20,8 @@
 
 #define NODES 3u
 #define SECOND 1000000000ull
-#define SILENCE_NS (3500 * 1000000ull)
+#define LEASE_MS 5250u
+#define SILENCE_NS (LEASE_MS * 1000000ull * 2 / 3)
 
 struct rig;
 
@@ -155,7 +156,7 @@ static inline void start_host(struct rig *rig, unsigned i)
         .reactor = rig->reactor, .net = host->net, .etcd = test_etcd_door(&host->way),
         .name = host->name, .address = host->address, .prefix = "shoal/test",
         .known_epoch = known_epoch, .mark_load = rig->keeps_marks ? mark_load : NULL,
-        .mark_save = rig->keeps_marks ? mark_save : NULL, .ctx = host, .silence_ns = SILENCE_NS};
+        .mark_save = rig->keeps_marks ? mark_save : NULL, .ctx = host};
     if (rig->configure != NULL)
         rig->configure(host, &config);
     CHECK(authority_etcd_create(&config, &host->etcd) == 0);
@@ -172,6 +173,7 @@ static inline void stop_host(struct host *host)
 static inline int found_cluster(struct rig *rig, const char *prefix, unsigned partition_bits)
 {
     struct cluster_map *map = test_map(NODES, 1, partition_bits);
+    map->lease_ms = LEASE_MS;
     struct test_etcd_way way = {.etcd = &rig->store};
     int error = authority_etcd_found(test_etcd_door(&way), prefix, map);
     cluster_map_free(map);

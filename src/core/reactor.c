@@ -48,7 +48,7 @@ static uint64_t read_clock(clockid_t id)
 static uint64_t kernel_now_ns(void *ctx)
 {
     (void)ctx;
-    return read_clock(CLOCK_MONOTONIC);
+    return read_clock(CLOCK_BOOTTIME); /* it goes on while the host sleeps, as leases do */
 }
 
 static uint64_t kernel_wall_s(void *ctx)
@@ -64,6 +64,11 @@ static uint64_t refresh_now(struct reactor *reactor)
     uint64_t now_ns = reactor->clock.now_ns(reactor->clock.ctx);
     reactor->now_ns = MAX(now_ns, reactor->now_ns);
     return reactor->now_ns;
+}
+
+uint64_t reactor_clock_ns(const struct reactor *reactor)
+{
+    return reactor->clock.now_ns(reactor->clock.ctx);
 }
 
 uint64_t reactor_now_ns(const struct reactor *reactor)

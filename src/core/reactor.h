@@ -110,6 +110,9 @@ const char *reactor_name(const struct reactor *reactor);
 /* The reactor being polled on this thread; NULL outside reactor_poll_once(). */
 struct reactor *reactor_self(void);
 
+/* The time now, read anew. */
+uint64_t reactor_clock_ns(const struct reactor *reactor);
+
 /* Time of the current poll; between polls, the time now. @reactor must be one of this thread's. */
 uint64_t reactor_now_ns(const struct reactor *reactor);
 uint64_t reactor_wall_s(const struct reactor *reactor);

@@ -42,6 +42,16 @@ static struct member member_of(const struct cluster_map *map, const struct map_t
                            target->lost};
 }
 
+/*
+ * R44: so many that of any others who could go on without this member, one has granted. Absent ones count,
+ * for they may return before this member hears of it.
+ */
+static unsigned grants_needed(const struct map_pool *pool, const struct target_set *set)
+{
+    unsigned clean = target_set_count(set->clean), quorum = map_pool_quorum(pool);
+    return clean > quorum ? clean - quorum : 0;
+}
+
 static void members_fill(const struct cluster_map *map, const struct map_pool *pool,
                          uint32_t partition, struct members *out)
 {
@@ -50,6 +60,8 @@ static void members_fill(const struct cluster_map *map, const struct map_pool *p
     *out = (struct members){
         .epoch = map->epoch,
         .width = set.width,
+        .grants = grants_needed(pool, &set),
+        .company = set.width == 1 && pool->cache,
         .primary = set.primary,
         .clean = set.clean,
         .present = set.present,
@@ -132,6 +144,46 @@ static bool same_primary(const struct members *a, const struct members *b)
     return was->target == is->target && was->incarnation == is->incarnation;
 }
 
+/* ---- who was left out and may not know it (R45) ---- */
+
+/* Until when the node may answer readers as the life that it had in the map before; 0: it does not. */
+static uint64_t unaware_until(const struct target *t, uint32_t index, uint32_t incarnation)
+{
+    const struct map_node *now = &t->node->map->nodes[index];
+    /* A later life knows that the one before is over. */
+    return now->up || now->incarnation > incarnation ? 0
+                                                     : lease_granted_until(t->node, index);
+}
+
+static uint8_t held_flag(const struct target *t, const struct cluster_map *old,
+                         const struct members *was)
+{
+    /* Also who was leaving: it may not have heard of that either. */
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
+        const struct member *member = &was->at[i];
+        if ((was->taking >> i & 1) != 0 && old->nodes[member->node].incarnation != 0 &&
+            unaware_until(t, member->node, member->incarnation) > reactor_clock_ns(t->node->reactor))
+            return SLOT_HELD;
+    }
+    return 0;
+}
+
+/* @return: is every slot held? Who has missed an epoch does not know who was left out of which. */
+static bool held_update(struct target *t, const struct cluster_map *old)
+{
+    const struct cluster_map *map = t->node->map;
+    uint64_t now = reactor_clock_ns(t->node->reactor), until = 0;
+    if (map->lease_ms == 0 || PLANTED(ignored_grant))
+        return false;
+    for (uint32_t i = 0; i < map->nodes_count; i++)
+        if (map->nodes[i].incarnation != 0)
+            until = MAX(until, unaware_until(t, i, map->nodes[i].incarnation));
+    t->held_until_ns = MAX(t->held_until_ns, until);
+    if (t->held_until_ns <= now)
+        t->held_until_ns = 0;
+    return until > now && (old == NULL || t->slots == NULL || old->epoch + 1 != map->epoch);
+}
+
 /* What is left of a slot's flags under the next map. */
 static uint8_t slot_flags(const struct target *t, const struct cluster_map *old,
                           const struct map_pool *pool, uint32_t partition, uint8_t before)
@@ -158,8 +210,10 @@ static uint8_t slot_flags(const struct target *t, const struct cluster_map *old,
         flags |= SLOT_MEMBER;
     if (place >= (int)BLOB_SET_MAX && ((now.learners & ~now.leaving) >> place & 1) != 0)
         flags |= SLOT_MOVING;
+    if (old_pool != NULL && t->held_until_ns != 0)
+        flags |= held_flag(t, old, &was);
     /* R29a: what was learned is no proof under another epoch, so SLOT_LEARNED goes. */
-    return flags;
+    return flags | (before & SLOT_HELD);
 }
 
 /*
@@ -182,6 +236,7 @@ static void slots_update(struct target *t, const struct cluster_map *old)
     struct slots *slots = calloc(map->pools_count + 1u, sizeof *slots);
     CHECK(slots != NULL);
     bool begins = false, gained = false;
+    bool all_held = held_update(t, old);
     t->unsettled = t->moving = 0;
     for (uint32_t i = 0; i < map->pools_count; i++) {
         const uint8_t *before = old_flags(t->slots, t->slots_count, map->pools[i].id);
@@ -190,6 +245,8 @@ static void slots_update(struct target *t, const struct cluster_map *old)
         CHECK(slots[i].flags != NULL);
         for (uint32_t p = 0; p < partitions; p++) {
             uint8_t flags = slot_flags(t, old, &map->pools[i], p, before == NULL ? 0 : before[p]);
+            flags |= all_held ? SLOT_HELD : 0;
+            flags &= t->held_until_ns == 0 ? (uint8_t)~SLOT_HELD : UINT8_MAX;
             slots[i].flags[p] = flags;
             t->unsettled += (flags & (SLOT_MINE | SLOT_SETTLED)) == SLOT_MINE;
             t->moving += (flags & SLOT_MOVING) != 0;
@@ -268,6 +325,7 @@ static void node_update(struct node *node)
         LOG_WARN("epoch %llu %s of %s: enrolling again", (unsigned long long)map->epoch,
                  down ? "ends the life" : "names another incarnation", node->config.name);
         node->incarnation = 0;
+        leases_forget(node->group);
         fiber_queue_wake_all(&node->stop_wake);
     }
 }
@@ -299,6 +357,7 @@ static void use_map(struct node *node, struct cluster_map *map)
     if (node_leads(node))
         group_offer(node);
     fiber_queue_wake_all(&node->adopted);
+    fiber_queue_wake_all(&node->lease_wake);
     LOG_INFO("epoch %llu%s", (unsigned long long)map->epoch, node->serving ? "" : ", not serving");
 }
 
@@ -481,6 +540,7 @@ static int enroll(struct node *node)
     /* It says once that it lost memory: what it learns from here on it has. */
     for (unsigned i = 0; i < group->targets_count; i++)
         group->targets[i].stale = group->targets[i].empty = false;
+    leases_forget(node->group);
     node->incarnation = reply.incarnation;
     node_want_epoch(node, reply.epoch);
     /* The map may be here already, adopted under the name of nobody. */
@@ -508,15 +568,26 @@ static void beat(struct node *node)
     struct wire_heartbeat_reply reply;
     memcpy(ask.node, node->config.name, ask.node_len);
     ask.incarnation = node->incarnation;
-    ask.epoch = group_epoch(node->group);
+    ask.epoch = node->quiet_epoch = lease_quiet_epoch(node);
     for (unsigned i = 0; i < node->group->targets_count; i++) {
         const struct group_target *t = &node->group->targets[i];
         if (t->failed)
             ask.failed[ask.failed_count++] = (struct wire_item_enroll_target){.target = t->id};
     }
+    uint64_t asked_ns = reactor_clock_ns(node->reactor), epoch = node->map->epoch;
     int error = node->config.authority.ops->heartbeat(node->config.authority.ctx, &ask, &reply);
     if (error == 0)
         node_want_epoch(node, reply.epoch);
+    /* Its map is no newer, and this node is up in it. */
+    if (error == 0 && node->serving && reply.epoch <= epoch)
+        lease_has_company(node, asked_ns);
+}
+
+/* The authority is told of each epoch that is adopted at once: moves wait for that (R39). */
+static void beat_pause(struct node *node)
+{
+    if (!node->stopping)
+        fiber_queue_wait_until(&node->adopted, node_now(node) + lease_beat_ns(node));
 }
 
 void node_heartbeat(void *arg)
@@ -529,7 +600,7 @@ void node_heartbeat(void *arg)
         else if (node_leads(node))
             beat(node);
         if (!node_leads(node) || node->incarnation != 0)
-            node_pause(node, node->config.heartbeat_ns);
+            beat_pause(node);
     }
     fiber_group_done(&node->running);
 }

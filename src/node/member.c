@@ -26,6 +26,8 @@ static int prepare_check(struct request *r, const struct wire_prepare *ask)
     int place = members_place(&set, r->target->id);
     if (place < 0 || (set.taking >> place & 1) == 0)
         return SHOAL_E_NOT_SERVING;
+    if (object_is_held(r->target, &ask->desc.id))
+        return SHOAL_E_BUSY; /* R45 */
     if (set.primary < 0 || set.at[set.primary].target != ask->primary ||
         !request_is_from(r, ask->primary))
         return SHOAL_E_DENIED;
@@ -355,6 +357,15 @@ static struct engine_entry *list_prepared(struct target *t, unsigned *count)
     }
 }
 
+/* R45; the settling comes back to all of them. */
+static bool any_is_held(const struct target *t, const struct wire_settle *ask)
+{
+    for (uint32_t i = 0; i < ask->partitions; i++)
+        if (slot_is_held(t, ask->pool, ask->first + i))
+            return true;
+    return false;
+}
+
 void serve_settle(struct request *r)
 {
     REQUEST(r, settle, ask);
@@ -366,6 +377,8 @@ void serve_settle(struct request *r)
         storing_wait_older(t, r->node->map->epoch);
         error = request_epoch_check(r);
     }
+    if (error == 0 && any_is_held(t, &ask))
+        error = SHOAL_E_BUSY;
     unsigned count = 0;
     struct engine_entry *entries = error == 0 ? list_prepared(t, &count) : NULL;
     size_t room = (size_t)SETTLE_ENTRIES_MAX * 80;

@@ -145,10 +145,13 @@ static void target_destroy(struct target *t)
     free(t->low_water);
 }
 
+/* Those who ask are as many as the nodes, and each asks one question at a time. */
+#define LEASE_FIBERS 32u
+
 static int pools_create(struct node *node)
 {
     const struct node_config *c = &node->config;
-    unsigned requests = c->client_fibers + c->member_fibers + c->control_fibers;
+    unsigned requests = c->client_fibers + c->member_fibers + c->control_fibers + LEASE_FIBERS;
     node->request_pool = pool_create("requests", sizeof(struct request), requests, 0);
     if (node->request_pool == NULL)
         return SHOAL_E_NO_MEMORY;
@@ -160,8 +163,9 @@ static int pools_create(struct node *node)
         {"client", c->client_fibers, &node->pools[CLASS_CLIENT]},
         {"member", c->member_fibers, &node->pools[CLASS_MEMBER]},
         {"control", c->control_fibers, &node->pools[CLASS_CONTROL]},
+        {"lease", LEASE_FIBERS, &node->pools[CLASS_LEASE]},
         {"calls", c->call_fibers, &node->calls},
-        {"loops", 4 + 8 * c->targets_count, &node->loops},
+        {"loops", 5 + 8 * c->targets_count, &node->loops},
     };
     for (unsigned i = 0; i < ARRAY_LEN(pools); i++) {
         int error = fiber_pool_create(node->reactor, pools[i].name, pools[i].count, 0,
@@ -214,6 +218,7 @@ int node_create(const struct node_config *config, struct node **out)
     fiber_queue_init(&node->map_wake);
     fiber_queue_init(&node->adopted);
     fiber_queue_init(&node->stop_wake);
+    fiber_queue_init(&node->lease_wake);
     fiber_group_init(&node->running);
     if (node->metrics == NULL) {
         node->metrics = node->own_metrics = metrics_create();
@@ -222,6 +227,8 @@ int node_create(const struct node_config *config, struct node **out)
     if (error == 0) {
         metrics_register(node);
         error = pools_create(node);
+        if (error == 0)
+            error = leases_create(node);
     }
     if (error == 0 && node->group->parts_count > 1)
         error = net_relay_create(node->reactor,
@@ -265,6 +272,8 @@ int node_start(struct node *node)
     if (node_leads(node) && node->map != NULL)
         group_offer(node);
     start_loop(node, node_heartbeat, node);
+    if (node_leads(node))
+        start_loop(node, node_leaser, node);
     for (unsigned i = 0; i < node->targets_count; i++) {
         start_loop(node, node_settler, &node->targets[i]);
         start_loop(node, node_learner, &node->targets[i]);
@@ -317,6 +326,7 @@ static void wake_everything(struct node *node)
     fiber_queue_wake_all(&node->stop_wake);
     fiber_queue_wake_all(&node->map_wake);
     fiber_queue_wake_all(&node->adopted);
+    fiber_queue_wake_all(&node->lease_wake);
     for (unsigned i = 0; i < node->targets_count; i++) {
         fiber_queue_wake_all(&node->targets[i].settle_wake);
         fiber_queue_wake_all(&node->targets[i].learn_wake);
@@ -359,6 +369,7 @@ void node_destroy(struct node *node)
     for (unsigned i = 0; i < CLASS_COUNT; i++)
         if (node->pools[i] != NULL)
             fiber_pool_destroy(node->pools[i]);
+    leases_destroy(node);
     if (node->calls != NULL)
         fiber_pool_destroy(node->calls);
     if (node->loops != NULL)

@@ -93,7 +93,7 @@ struct node_config {
     uint64_t put_ns;         /* how long a put may take in all (10 s) */
     uint64_t wait_ns;        /* how long a request waits for another of its object (3 s) */
     uint64_t commit_batch_ns;  /* commits travel in company (10 ms) */
-    uint64_t heartbeat_ns;     /* (500 ms) */
+    uint64_t heartbeat_ns;     /* at most; a twelfth of a lease where there are leases (500 ms) */
     uint64_t tombstone_s;      /* kept at least so long (60) */
     uint64_t upload_s;         /* an upload not touched so long is closed (60) */
     uint64_t care_ns;          /* pause between rounds of collecting and evicting (1 s) */
@@ -128,6 +128,9 @@ const char *node_replication_address(const struct node *node);
 
 /* The newest map, or NULL; valid until the fiber blocks. */
 const struct cluster_map *node_map(const struct node *node);
+
+/* When the node of this index in the map last asked this one for a lease; 0: never. */
+uint64_t node_heard_ns(const struct node *node, uint32_t index);
 
 /* True when every slot of which it is primary is settled, and no target is catching up. */
 bool node_is_settled(const struct node *node);

@@ -10,6 +10,7 @@
  *   member.c   what primaries ask             read.c     get, stat, exists, list
  *   settle.c   before a new primary serves    decide.c   what it decides of each object
  *   learn.c    catching up, moving            install.c  fetching one piece from the others
+ *   lease.c    leases between members
  *   upload.c   large blobs                    care.c     tombstones, eviction, stripes, scrub
  *   group.c    the parts of a node that runs on several reactors
  *
@@ -58,14 +59,16 @@ struct member {
 
 /*
  * Places as bits. @taking: write-taking, clean ones even while absent (R4); @learners: of those, who is
- * not clean; @leaving: of those, who gave its position up.
+ * not clean; @leaving: of those, who gave its position up. @grants: of how many others a member needs
+ * the grant of a lease to answer readers (R44). @company: it is a set of one that may be given up (R47).
  */
 struct members {
     uint64_t epoch;
-    unsigned width;
+    unsigned width, grants;
     int primary;
     uint32_t clean, present, learners, leaving, taking;
     bool writable; /* R5 */
+    bool company;
     struct member at[MEMBERS_MAX];
 };
 
@@ -157,13 +160,17 @@ struct version_age {
     struct blob_version next;
 };
 
-/* @SLOT_MOVING: this target is to take a position over; @SLOT_MEMBER: it has a place in the set. */
+/*
+ * @SLOT_MOVING: this target is to take a position over; @SLOT_MEMBER: it has a place in the set; @SLOT_HELD:
+ * somebody who may still answer readers has no place any more (R45).
+ */
 enum slot_flags {
     SLOT_MINE = 1,
     SLOT_SETTLED = 2,
     SLOT_LEARNED = 4,
     SLOT_MOVING = 8,
     SLOT_MEMBER = 16,
+    SLOT_HELD = 32,
 };
 
 struct slots {
@@ -198,6 +205,7 @@ struct target {
     uint64_t learner_since; /* E_learn, 0: it learns nothing */
     uint32_t moving;        /* slots that it is to take over */
     bool foreign;           /* it may hold something of slots in which it has no place */
+    uint64_t held_until_ns; /* no slot is held for longer (R45) */
 
     uint64_t counter; /* of versions */
     struct slots *slots;
@@ -246,7 +254,7 @@ struct peer {
 
 /* ---- requests ---- */
 
-enum request_class { CLASS_CLIENT, CLASS_MEMBER, CLASS_CONTROL, CLASS_COUNT };
+enum request_class { CLASS_CLIENT, CLASS_MEMBER, CLASS_CONTROL, CLASS_LEASE, CLASS_COUNT };
 
 struct request {
     struct node *node;
@@ -286,12 +294,29 @@ struct group_part {
     _Atomic uint64_t epoch; /* that it has adopted */
 };
 
+/*
+ * struct leases - All by index of the other node in the map. The leader writes, all read.
+ * @started_ns: of this process
+ * @incarnation: whose leases these are; 0: nobody's
+ * @counts_until: theirs to us; @granted_until: ours to them; @asked: when each asked us last
+ * @company_ns: when this node last knew that it is not the only one to think that it is up (R47)
+ */
+struct leases {
+    uint64_t started_ns;
+    _Atomic uint32_t incarnation;
+    _Atomic uint64_t counts_until_ns[CLUSTER_NODES_MAX];
+    _Atomic uint64_t granted_until_ns[CLUSTER_NODES_MAX];
+    _Atomic uint64_t asked_ns[CLUSTER_NODES_MAX];
+    _Atomic uint64_t company_ns;
+};
+
 struct node_group {
     unsigned parts_count, targets_count;
     struct group_part parts[NODE_TARGETS_MAX];
     struct group_target targets[NODE_TARGETS_MAX];
     _Atomic uint64_t wanted_epoch; /* by a part that does not lead; 0: none */
     struct bell want;
+    struct leases leases;
 };
 
 struct request_metrics {
@@ -319,9 +344,13 @@ struct node {
     struct fiber_queue map_wake; /* the keeper: a newer map is wanted */
     struct fiber_queue adopted;  /* waiters for a newer map */
     struct fiber_queue stop_wake;
+    struct fiber_queue lease_wake; /* the leaser: ask now */
+    uint64_t quiet_epoch;          /* that the authority was told of (R46) */
+    struct lease_ask *lease_asks;  /* one a node of the map, CLUSTER_NODES_MAX; the leader's */
 
     struct fiber_pool *pools[CLASS_COUNT];
     struct fiber_pool *calls; /* parallel calls of one operation */
+    struct fiber_pool *asks;  /* for leases */
     struct fiber_pool *loops; /* what runs as long as the node */
     struct fiber_group running;
     struct pool *request_pool;
@@ -358,11 +387,37 @@ uint8_t *target_slot(const struct target *target, uint32_t pool, uint32_t partit
 bool target_is_primary(const struct target *target, const struct members *members);
 /* 0 when this target may act as primary of the object now; else what to answer. */
 int target_primary_check(const struct target *target, const struct blob_id *id);
+/* And may say what is committed, as long as the caller does not block (R44). */
+int target_answer_check(const struct target *target, const struct blob_id *id);
 int members_place(const struct members *members, uint32_t target); /* -1: none */
 static inline uint32_t node_partition(const struct node *node, const struct blob_id *id)
 {
     return cluster_map_partition(node->map, id);
 }
+
+/* ---- lease.c ---- */
+
+/* Does what this target has count as the newest, as long as the caller does not block (R44)? */
+bool target_may_answer(const struct target *target, const struct members *set);
+/* Has somebody who may still answer readers been left out of the slot (R45)? */
+bool slot_is_held(const struct target *target, uint32_t pool, uint32_t partition);
+static inline bool object_is_held(const struct target *target, const struct blob_id *id)
+{
+    return slot_is_held(target, id->pool, node_partition(target->node, id));
+}
+/* Until when this node has promised that one not to go on without it; R43, R45. */
+uint64_t lease_granted_until(const struct node *node, uint32_t index);
+/* The newest epoch that all parts are at, and in which no promise to somebody who is not up holds any more. */
+uint64_t lease_quiet_epoch(const struct node *node);
+/* Of the interval between two heartbeats, and between two questions for a lease. */
+uint64_t lease_beat_ns(const struct node *node);
+/* What was granted to this node's life before is not for the next. */
+void leases_forget(struct node_group *group);
+/* A majority of nodes, or the authority, still has this node up; since @asked_ns. */
+void lease_has_company(struct node *node, uint64_t asked_ns);
+void node_leaser(void *node); /* loop of the leader */
+int leases_create(struct node *node);
+void leases_destroy(struct node *node);
 
 /* ---- group.c ---- */
 
@@ -612,6 +667,7 @@ request_handler serve_upload_open, serve_upload_touch, serve_upload_stat;
 request_handler serve_prepare, serve_commit, serve_abort, serve_drop, serve_find, serve_fetch;
 request_handler serve_recall;
 request_handler serve_settle, serve_digest, serve_versions, serve_repair;
+request_handler serve_lease;
 
 /* ---- serve.c ---- */
 

@@ -293,7 +293,7 @@ static int judge(struct put *put)
     struct request *r = put->r;
     struct target *t = r->target;
     const struct wire_put *ask = put->ask;
-    int error = target_primary_check(t, &ask->id);
+    int error = target_answer_check(t, &ask->id);
     if (error != 0)
         return error;
     put->committed = (struct engine_entry){0};
@@ -450,7 +450,7 @@ void serve_remove(struct request *r)
         reply_status(r, error);
         return;
     }
-    error = target_primary_check(t, &ask.id);
+    error = target_answer_check(t, &ask.id);
     if (error == 0) {
         (void)engine_find(t->engine, &ask.id, &committed, NULL);
         error = judge_retry(t, r, &ask.id, ask.retry, ask.first_epoch, &committed, &verdict);

@@ -88,6 +88,10 @@ static int find_version(struct target *t, const struct blob_id *id,
 static int find_committed(struct target *t, const struct blob_id *id, struct engine_entry *out)
 {
     struct engine_entry committed = {0}, prepared = {0};
+    struct members set;
+    /* R44; from here to what is found nothing blocks. */
+    if (!node_members_of(t->node, id, &set) || !target_may_answer(t, &set))
+        return SHOAL_E_NOT_SERVING;
     (void)engine_find(t->engine, id, &committed, &prepared);
     if ((!blob_version_is_none(&prepared.version) && !PLANTED(older_beside_prepared)) ||
         member_find_aborted(t, id) != NULL)
@@ -256,10 +260,11 @@ void serve_stat(struct request *r)
         error = target_primary_check(t, &ask.id);
     if (error == 0)
         error = object_wait_decided(t, &ask.id, r->started_ns + r->node->config.wait_ns);
-    /* Waiting may have cost us the slot. */
-    if (error == 0)
-        error = target_primary_check(t, &ask.id);
     for (int tries = 0; error == 0 && tries < 3; tries++) {
+        /* Waiting may have cost us the slot. */
+        error = target_answer_check(t, &ask.id);
+        if (error != 0)
+            break;
         committed = (struct engine_entry){0};
         (void)engine_find(t->engine, &ask.id, &committed, NULL);
         if (blob_version_is_none(&committed.version) || committed.form == BLOB_TOMBSTONE) {
@@ -300,7 +305,7 @@ void serve_exists(struct request *r)
         if (error == 0)
             error = object_wait_decided(t, &id, deadline);
         if (error == 0)
-            error = target_primary_check(t, &id);
+            error = target_answer_check(t, &id);
         if (error != 0)
             break;
         (void)engine_find(t->engine, &id, &committed, NULL);
@@ -380,7 +385,10 @@ void serve_list(struct request *r)
         error = SHOAL_E_INVALID;
     if (error == 0 && (*slot & SLOT_MINE) == 0)
         error = SHOAL_E_NOT_PRIMARY;
-    if (error == 0 && (*slot & SLOT_SETTLED) == 0)
+    struct members set;
+    if (error == 0 && ((*slot & SLOT_SETTLED) == 0 ||
+                       !node_members(node, ask.pool, ask.partition, &set) ||
+                       !target_may_answer(r->target, &set)))
         error = SHOAL_E_NOT_SERVING;
     void *buffer = error == 0 ? dma_get(node->config.arena, LIST_BYTES) : NULL;
     if (error == 0 && buffer == NULL)

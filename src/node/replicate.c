@@ -73,6 +73,8 @@ static int prepare_here(struct replica_op *op, unsigned position, uint64_t epoch
     struct target *t = op->target;
     if (op->object->lost || t->node->map->epoch != epoch)
         return SHOAL_E_STALE_EPOCH;
+    if (object_is_held(t, &op->desc.id))
+        return SHOAL_E_BUSY; /* R45 */
     const struct shard *shard = &op->shards[position];
     struct blob_desc desc;
     fill_desc(op, position, &desc);
@@ -149,6 +151,20 @@ static bool all_were_asked(const struct members *now, const struct members *aske
     }
     *durable = still;
     return true;
+}
+
+/*
+ * R45: who was left out may still answer readers, so everybody is asked again whether it may not: who
+ * said "durable" under an epoch before promised nothing for this one.
+ */
+static bool somebody_was_left_out(const struct members *now, const struct members *asked)
+{
+    for (unsigned i = 0; i < asked->width; i++) {
+        int place = members_place(now, asked->at[i].target);
+        if ((asked->clean >> i & 1) != 0 && (place < 0 || (now->taking >> place & 1) == 0))
+            return true;
+    }
+    return false;
 }
 
 /*
@@ -257,6 +273,8 @@ int replicate(struct replica_op *op, bool *unlocked)
                 return SHOAL_E_TIMEOUT;
             }
             take_version(op, &round.set);
+            durable = 0;
+        } else if (somebody_was_left_out(&round.set, &asked)) {
             durable = 0;
         }
         asked = round.set;

@@ -45,6 +45,7 @@ static const struct {
     [WIRE_upload_stat] = {serve_upload_stat, CLASS_MEMBER},
     [WIRE_map_push] = {serve_map_push, CLASS_CONTROL},
     [WIRE_repair] = {serve_repair, CLASS_CONTROL},
+    [WIRE_lease] = {serve_lease, CLASS_LEASE},
 };
 
 static int may_send(const struct net_identity *who, uint16_t type)
@@ -87,7 +88,7 @@ static void request_done(struct request *r)
 
 static bool needs_target(const struct request *r)
 {
-    return r->class != CLASS_CONTROL || r->head.type == WIRE_repair;
+    return (r->class != CLASS_CONTROL && r->class != CLASS_LEASE) || r->head.type == WIRE_repair;
 }
 
 static void run_request(void *arg)
@@ -150,7 +151,9 @@ void node_request(void *ctx, struct net_request *net)
         return;
     }
     uint16_t caller = caller_bucket(who);
-    struct request *r = node->callers[caller] >= caller_bound(node, who)
+    /* Load is no reason to take a node for dead. */
+    bool bounded = handlers[head.type].class != CLASS_LEASE;
+    struct request *r = bounded && node->callers[caller] >= caller_bound(node, who)
                             ? NULL
                             : pool_get(node->request_pool);
     if (r == NULL) {

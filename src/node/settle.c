@@ -178,7 +178,8 @@ static bool wants_settling(const struct settling *s, uint32_t partition, struct 
 {
     const uint8_t *slot = target_slot(s->target, s->pool.id, partition);
     return slot != NULL && (*slot & (SLOT_MINE | SLOT_SETTLED)) == SLOT_MINE &&
-           node_members(s->target->node, s->pool.id, partition, set) && set->writable;
+           node_members(s->target->node, s->pool.id, partition, set) && set->writable &&
+           !slot_is_held(s->target, s->pool.id, partition);
 }
 
 /* Everybody who takes writes in a slot that is to be settled. */

@@ -339,7 +339,7 @@ int upload_is_live(struct target *t, const struct blob_id *head, uint64_t upload
     struct uploads uploads;
     struct engine_entry committed = {0};
     struct blob_desc desc;
-    int error = target_primary_check(t, head);
+    int error = target_answer_check(t, head);
     *live = true;
     if (error != 0 || table_find(t->objects, head) != NULL)
         return error;

@@ -80,6 +80,12 @@ static int mark_save(void *ctx, uint64_t mark)
     return file_write_atomic(mark_path(ctx, path, sizeof path), text, (size_t)len, 0600);
 }
 
+static uint64_t heard(void *ctx, uint32_t node)
+{
+    const struct shoald_authority *a = ctx;
+    return *a->node == NULL ? 0 : node_heard_ns(*a->node, node);
+}
+
 /* ---- open and close ---- */
 
 static int open_elected(struct shoald_authority *a, struct reactor *reactor, struct net *net)
@@ -93,7 +99,7 @@ static int open_elected(struct shoald_authority *a, struct reactor *reactor, str
         .reactor = reactor, .net = net, .name = config->name,
         .address = config->authority_address, .prefix = config->etcd_prefix,
         .known_epoch = known_epoch, .mark_load = mark_load, .mark_save = mark_save, .ctx = a,
-        .silence_ns = config->down_after_ns};
+        .heard = heard};
     int rc = read_saved_epoch(a);
     if (rc == 0)
         rc = etcd_client_create(reactor, &etcd, &a->client);

@@ -34,8 +34,6 @@ static const struct value_spec specs[] = {
     {"etcd.cert", VALUE_STRING, FIELD(etcd_certificate), NULL, 0, 0, NULL,
      "The certificate that etcd's members know this node by."},
     {"etcd.key", VALUE_STRING, FIELD(etcd_key), NULL, 0, 0, NULL, "Its private key."},
-    {"down_after", VALUE_DURATION, FIELD(down_after_ns), "3500ms", UINT64_C(1000000000), 0, NULL,
-     "A node that an elected authority has not heard for so long is down."},
     {"data_plane", VALUE_STRING, FIELD(data_plane), "tls", 0, 0, "tls|plain",
      "Whether payload between clients and nodes is encrypted."},
     {"tls.ca", VALUE_STRING, FIELD(ca), NULL, 1, 0, NULL, "Certificate of the cluster's authority."},

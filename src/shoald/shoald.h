@@ -32,7 +32,6 @@ struct shoald_config {
     char *authority, *authority_address;
     struct value_list etcd_endpoints;
     char *etcd_prefix, *etcd_ca, *etcd_certificate, *etcd_key;
-    uint64_t down_after_ns;
     char *data_plane;
     char *ca, *certificate, *key, *renewal;
     uint64_t memory;

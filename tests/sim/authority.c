@@ -66,6 +66,8 @@ static struct cluster_map *first_map(const struct sim *sim)
     CHECK(map != NULL);
     memcpy(map->cluster, "simulated-shoal!", 16);
     map->partition_bits = SIM_PARTITION_BITS;
+    map->lease_ms = sim->silence ? SIM_LEASE_MS : 0;
+    map->out_ms = SIM_OUT_MS;
     for (unsigned i = 0; i < SIM_FIRST_NODES; i++) {
         struct map_node node = {.domain = i};
         snprintf(node.name, sizeof node.name, "node%u", i);
@@ -84,7 +86,7 @@ void authority_boot(struct sim *sim)
 {
     struct sim_authority *self = &sim->authority;
     struct authority_config config = {
-        .save = authority_save, .ctx = self, .move_ns = 300 * MS, .out_ns = 6 * SECOND};
+        .save = authority_save, .ctx = self, .move_ns = 300 * MS};
 
     self->sim = sim;
     self->state = SIM_RUNNING;
@@ -145,13 +147,13 @@ static void tell_fiber(void *arg)
 
 /*
  * The authority sees the exit of a node's process, as the supervisor of `shoal up` does: some time
- * after the death, or, when it was dead itself, after its own return.
+ * after the death, or, when it was dead itself, after its own return. Or nobody sees it.
  */
 void authority_notice_deaths(struct sim *sim)
 {
     struct sim_authority *self = &sim->authority;
 
-    if (self->state != SIM_RUNNING)
+    if (self->state != SIM_RUNNING || sim->silence)
         return;
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];

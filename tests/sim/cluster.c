@@ -346,7 +346,7 @@ uint64_t cluster_next_ns(const struct sim *sim)
             continue;
         if (node->state == SIM_GONE)
             next_ns = MIN(next_ns, node->restart_ns);
-        if (!node->told_dead && (node->state == SIM_GONE || node->state == SIM_DYING) &&
+        if (!sim->silence && !node->told_dead && (node->state == SIM_GONE || node->state == SIM_DYING) &&
             sim->authority.state == SIM_RUNNING && node->tell_ns > sim->now_ns)
             next_ns = MIN(next_ns, node->tell_ns);
     }
@@ -397,7 +397,8 @@ bool cluster_is_settled(struct sim *sim)
         if (sim->nodes[i].joined &&
             (!node_is_clean(&sim->nodes[i]) || !node_is_settled(sim->nodes[i].node)))
             return false;
-    return moves_are_done(sim, authority_map(sim->authority.authority));
+    const struct cluster_map *map = authority_map(sim->authority.authority);
+    return moves_are_done(sim, map) && !cluster_map_unconfirmed(map);
 }
 
 static bool all_gone(struct sim *sim)

@@ -139,21 +139,43 @@ static bool cut_link(struct sim *sim, struct prng *prng)
     return true;
 }
 
-/* Everybody is on one side or the other; messages pass one way only, or neither. */
+/* One node, and clients that see nobody else: who would be told by others that it is not up any more. */
+static uint64_t one_alone(struct prng *prng)
+{
+    uint64_t clients = (UINT64_C(1) << SIM_CLIENTS) - 1;
+    uint64_t side = UINT64_C(1) << prng_below(prng, SIM_FIRST_NODES);
+
+    if (prng_chance(prng, 2, 3))
+        side |= (prng_next(prng) & clients) << (SIM_FIRST_NODES + 1);
+    return side;
+}
+
+static bool is_client(unsigned host)
+{
+    return host > SIM_FIRST_NODES && host < HOSTS;
+}
+
+/*
+ * Everybody is on one side or the other; messages pass one way only, or neither. Or clients are on both: some
+ * may go on with a node that the others have given up.
+ */
 static bool part_hosts(struct sim *sim, struct prng *prng)
 {
     uint64_t side = prng_next(prng);
-    bool both = prng_chance(prng, 2, 3);
+    bool both = prng_chance(prng, 2, 3), spares_clients;
     char from_name[24], to_name[24];
 
-    if (prng_chance(prng, 1, 2))
-        side = UINT64_C(1) << prng_below(prng, SIM_FIRST_NODES); /* one node alone */
+    if (prng_chance(prng, 2, 3))
+        side = one_alone(prng);
+    spares_clients = prng_chance(prng, 1, 3);
     for (unsigned from = 0; from < HOSTS_MAX; from++)
         for (unsigned to = 0; to < HOSTS_MAX; to++)
-            if ((side >> from & 1) != (side >> to & 1) && (both || (side >> from & 1) != 0))
+            if ((side >> from & 1) != (side >> to & 1) && (both || (side >> from & 1) != 0) &&
+                !(spares_clients && (is_client(from) || is_client(to))))
                 net_sim_cut(sim->world, host_name(from, from_name, sizeof from_name),
                             host_name(to, to_name, sizeof to_name), true);
-    sim_event(sim, "the network falls apart: %03x", (unsigned)side & ((1u << HOSTS_MAX) - 1));
+    sim_event(sim, "the network falls apart: %03x%s", (unsigned)side & ((1u << HOSTS_MAX) - 1),
+              spares_clients ? ", but for clients" : "");
     return true;
 }
 
@@ -203,7 +225,7 @@ static const struct {
     [SIM_FAULT_crash_all] = {crash_all, 2},
     [SIM_FAULT_authority] = {crash_authority, 2},
     [SIM_FAULT_cut] = {cut_link, 3},
-    [SIM_FAULT_partition] = {part_hosts, 1},
+    [SIM_FAULT_partition] = {part_hosts, 2},
     [SIM_FAULT_net] = {worsen_net, 3},
     [SIM_FAULT_slow] = {slow_host, 2},
     [SIM_FAULT_rot] = {drive_decays, 2},
@@ -213,6 +235,7 @@ static const struct {
     [SIM_FAULT_stuck] = {drive_hangs, 1},
     [SIM_FAULT_clock] = {bend_clock, 2},
     [SIM_FAULT_tight] = {NULL, 0},
+    [SIM_FAULT_silence] = {NULL, 0},
     [SIM_FAULT_join] = {NULL, 0}, /* moves.c has this and the rest */
 };
 #define HEAL_WEIGHT 8u
@@ -232,6 +255,10 @@ void faults_choose(struct sim *sim)
         return;
     }
     bool tight = prng_chance(prng, 1, 4);
+    struct prng own;
+
+    prng_seed(&own, sim_seed(sim, "silence", 0));
+    sim->silence = prng_chance(&own, 1, 2) && may(sim, SIM_FAULT_silence);
 
     sim->drives = prng_chance(prng, 1, 4) ? 2 : 1;
     sim->volatile_caches = prng_chance(prng, 3, 4);

@@ -31,6 +31,7 @@
     X(stuck)                                                                                       \
     X(clock)                                                                                       \
     X(tight)                                                                                       \
+    X(silence)                                                                                     \
     X(join)                                                                                        \
     X(drain)                                                                                       \
     X(weigh)                                                                                       \

@@ -8,7 +8,8 @@
  * machine is, and one seed gives one run, which its digest names.
  *
  * A run's shape is drawn first: how many drives a node has and whether they have volatile caches, how
- * hurried the clients are, whether there is a pool that survives only one loss. Then come the faults
+ * hurried the clients are, whether there is a pool that survives only one loss, and whether somebody sees
+ * processes end, or only hears nothing of them, and may be wrong. Then come the faults
  * (faults.c has the list, drives.c what happens to drives, and how much of it at once, moves.c how
  * nodes join, are drained and removed, and stay away for long); what is injected stays within what the redundancy must survive, so every loss is a bug.
  *
@@ -56,6 +57,8 @@
 /* Longer than a client goes on trying, as R8 demands. */
 #define SIM_DEADLINE_NS (12 * SECOND)
 #define SIM_TOMBSTONE_S 15u
+#define SIM_LEASE_MS 2400u
+#define SIM_OUT_MS 6000u
 #define MS 1000000ull
 #define SECOND 1000000000ull
 
@@ -172,6 +175,7 @@ struct sim {
     bool volatile_caches;
     bool frail;              /* there is a pool that survives the loss of one member only */
     bool tight;              /* SIM_TIGHT_NODE is soon full, and never lost */
+    bool silence;            /* deaths are known by silence alone */
     uint64_t commit_delay_ns, care_ns; /* as in engine_config and node_config; 0: what is usual */
     uint64_t pause_ns;       /* between two operations of a worker, at most */
     uint64_t fault_pause_ns; /* between two faults, at most */
