@@ -23,9 +23,9 @@
 #include "cluster/etcd.h"
 #include "core/reactor.h"
 
-#define LEASE_S UINT64_C(5)
+#define LEASE_S UINT64_C(3)
 #define MS 1000000ull
-#define LEAD_LOOK_NS (1500 * MS)
+#define LEAD_LOOK_NS (700 * MS)
 #define FOLLOW_LOOK_NS (5000 * MS)
 #define RETRY_NS (500 * MS)
 #define REFUSED_NS (30000 * MS)

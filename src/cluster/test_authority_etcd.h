@@ -20,7 +20,7 @@
 
 #define NODES 3u
 #define SECOND 1000000000ull
-#define LEASE_MS 5250u
+#define LEASE_MS 3000u
 #define SILENCE_NS (LEASE_MS * 1000000ull * 2 / 3)
 
 struct rig;

@@ -28,6 +28,7 @@ void dev_init(struct dev *dev, const struct dev_ops *ops, struct reactor *reacto
     dev->reactor = reactor;
     dev->size_bytes = size_bytes;
     list_init(&dev->finished);
+    list_init(&dev->under_way);
     snprintf(dev->name, sizeof(dev->name), "%s", name);
 }
 
@@ -65,6 +66,7 @@ void dev_submit(struct dev *dev, struct dev_io *io)
 {
     io->submitted_ns = reactor_now_ns(dev->reactor);
     dev->in_flight++;
+    list_push_back(&dev->under_way, &io->order);
     if (dev->metrics != NULL)
         gauge_set(dev->metrics->in_flight, dev->in_flight);
     if (valid(dev, io))
@@ -93,6 +95,7 @@ void dev_finish(struct dev *dev, struct dev_io *io, int result)
 {
     CHECK(dev->in_flight > 0);
     dev->in_flight--;
+    list_remove(&io->order);
     count(dev, io, result);
     io->done(io, result); /* @io, and @dev with it, may be gone after this */
 }
@@ -118,6 +121,12 @@ void dev_finish_later(struct dev *dev, struct dev_io *io, int result)
     if (list_empty(&dev->finished))
         timer_arm(dev->reactor, &dev->finish_timer, 0, finish_all);
     list_push_back(&dev->finished, &io->node);
+}
+
+uint64_t dev_waiting_since_ns(const struct dev *dev)
+{
+    struct list_node *oldest = list_first((struct list *)(uintptr_t)&dev->under_way);
+    return oldest == NULL ? 0 : list_entry(oldest, struct dev_io, order)->submitted_ns;
 }
 
 void dev_close(struct dev *dev)

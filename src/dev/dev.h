@@ -49,6 +49,7 @@ struct dev_io {
 
     /* The device's while the operation is under way. */
     struct list_node node;
+    struct list_node order; /* of dev->under_way */
     uint64_t submitted_ns;
     int result;
     void *backend[10];
@@ -69,6 +70,7 @@ struct dev {
 
     /* Private to dev/. */
     unsigned in_flight;
+    struct list under_way; /* oldest first */
     struct list finished; /* done, but not told yet: see dev_finish_later() */
     struct timer finish_timer;
     struct dev_metrics *metrics;
@@ -85,6 +87,9 @@ int dev_read(struct dev *dev, uint64_t offset_bytes, void *buffer, size_t len);
 int dev_write(struct dev *dev, uint64_t offset_bytes, const void *buffer, size_t len);
 int dev_writev(struct dev *dev, uint64_t offset_bytes, const struct iovec *iov, unsigned count);
 int dev_flush(struct dev *dev);
+
+/* When the oldest operation that is under way was submitted; 0: none is. */
+uint64_t dev_waiting_since_ns(const struct dev *dev);
 
 /* No operation may be under way (CHECKed). NULL is harmless. */
 void dev_close(struct dev *dev);

@@ -333,6 +333,11 @@ bool engine_stopped(const struct engine *engine)
     return engine->journal.stopped;
 }
 
+uint64_t engine_waiting_since_ns(const struct engine *engine)
+{
+    return dev_waiting_since_ns(engine->dev);
+}
+
 /* Something became durable: what the recorded barrier has passed may be written over. */
 void engine_progressed(void *ctx)
 {

@@ -258,6 +258,9 @@ int engine_checkpoint(struct engine *engine);
 /* True once a journal failure stopped it; everything then returns SHOAL_E_IO. */
 bool engine_stopped(const struct engine *engine);
 
+/* Since when its device has not answered an operation that is under way; 0: none is. */
+uint64_t engine_waiting_since_ns(const struct engine *engine);
+
 /* ---- offline ---- */
 
 struct engine_fsck_result {

@@ -288,7 +288,7 @@ static void target_update(struct target *t, const struct cluster_map *old)
     const struct map_target *mine = cluster_map_target(map, t->id);
     bool was_serving = t->serving, was_clean = t->state == TARGET_CLEAN;
     t->serving = node->serving && mine != NULL && mine->up && mine->node == node->self &&
-                 !t->failed && !node->stopping;
+                 !t->failed && !t->shared->slow && !node->stopping;
     t->state = mine == NULL ? TARGET_OUT : mine->state;
     t->lost = mine != NULL && mine->lost;
     /* R8: while it learned, requests were settled that it was never asked to prepare. */
@@ -521,7 +521,7 @@ static int enroll(struct node *node)
     struct node_group *group = node->group;
     for (unsigned i = 0; i < group->targets_count; i++) {
         const struct group_target *t = &group->targets[i];
-        if (t->failed)
+        if (t->failed || t->slow)
             continue;
         uint8_t flags = (uint8_t)((t->stale ? WIRE_ENROLL_STALE : 0) |
                                   (t->empty ? WIRE_ENROLL_EMPTY : 0));
@@ -549,10 +549,55 @@ static int enroll(struct node *node)
     return 0;
 }
 
+/*
+ * R3b: all others would wait for a drive that is far too slow, so it counts as dead, until it has answered in
+ * time for three times as long.
+ */
+static void notice_slowness(struct target *t)
+{
+    struct node *node = t->node;
+    uint64_t now = node_now(node), since = engine_waiting_since_ns(t->engine);
+    bool slow = since != 0 && now - since > node->config.slow_ns;
+    if (slow)
+        t->slow_ns = now;
+    if (slow && !t->shared->slow) {
+        LOG_WARN("target %u is taken for dead: its drive has not answered for %llu ms", t->id,
+                 (unsigned long long)((now - since) / NODE_MS));
+        t->shared->slow = true;
+        t->serving = false;
+    } else if (t->shared->slow && now - t->slow_ns > 3 * node->config.slow_ns) {
+        LOG_INFO("target %u: its drive answers in time again", t->id);
+        t->shared->slow = false;
+    }
+}
+
+/* A target that was taken for dead comes back as a node does: it has missed something. */
+static bool somebody_is_back(const struct node *node)
+{
+    const struct map_node *mine = node->serving ? &node->map->nodes[node->self] : NULL;
+    for (unsigned i = 0; mine != NULL && i < node->group->targets_count; i++) {
+        const struct group_target *t = &node->group->targets[i];
+        const struct map_target *target = cluster_map_target(node->map, t->id);
+        if (!t->failed && !t->slow && target != NULL && !target->up)
+            return true;
+    }
+    return false;
+}
+
+static void enroll_anew(struct node *node)
+{
+    LOG_INFO("%s enrols again, with a target that was taken for dead", node->config.name);
+    node->incarnation = 0;
+    leases_forget(node->group);
+    node_refresh(node);
+}
+
 static void notice_failures(struct node *node)
 {
     for (unsigned i = 0; i < node->targets_count; i++) {
         struct target *t = &node->targets[i];
+        if (!t->failed)
+            notice_slowness(t);
         if (t->failed || !engine_stopped(t->engine))
             continue;
         LOG_ERROR("target %u has stopped: its device failed", t->id);
@@ -571,7 +616,7 @@ static void beat(struct node *node)
     ask.epoch = node->quiet_epoch = lease_quiet_epoch(node);
     for (unsigned i = 0; i < node->group->targets_count; i++) {
         const struct group_target *t = &node->group->targets[i];
-        if (t->failed)
+        if (t->failed || t->slow)
             ask.failed[ask.failed_count++] = (struct wire_item_enroll_target){.target = t->id};
     }
     uint64_t asked_ns = reactor_clock_ns(node->reactor), epoch = node->map->epoch;
@@ -595,6 +640,8 @@ void node_heartbeat(void *arg)
     struct node *node = arg;
     while (!node->stopping) {
         notice_failures(node);
+        if (node_leads(node) && somebody_is_back(node))
+            enroll_anew(node);
         if (node_leads(node) && node->incarnation == 0)
             enroll(node);
         else if (node_leads(node))

@@ -200,6 +200,7 @@ struct target {
     bool device_stale;  /* the device says so at each opening until it is told otherwise */
     bool serving; /* named up in the map, with our incarnation */
     bool failed;  /* its engine stopped */
+    uint64_t slow_ns; /* when its drive was last found slow; 0: never */
     enum target_state state;
     bool lost;
     uint64_t learner_since; /* E_learn, 0: it learns nothing */
@@ -276,6 +277,7 @@ struct group_target {
     unsigned part;
     bool stale, empty;
     atomic_bool failed; /* its engine stopped */
+    atomic_bool slow;   /* its drive does not answer (R3b) */
 };
 
 struct bell {
