@@ -48,6 +48,57 @@ static struct client_peer *peer_find(struct client *client, const char *address,
     return peer;
 }
 
+/* ---- calls that last ---- */
+
+/*
+ * Who does not answer may be cut off, and only others know that it is not up any more: nothing ends a call to
+ * it. So when one lasts, somebody else is asked for a newer map, and it ends if the map says so.
+ */
+#define WATCH_NS UINT64_C(500000000)
+#define LASTING_NS UINT64_C(700000000)
+
+void exchanges_end_lost(struct client *client)
+{
+    const struct cluster_map *map = client->view->map;
+    list_for_each(&client->exchanges, struct exchange, node, exchange) {
+        if (exchange->to >= map->nodes_count)
+            continue;
+        const struct map_node *node = &map->nodes[exchange->to];
+        if (!node->up || node->incarnation != exchange->incarnation)
+            net_call_cancel(exchange->peer, exchange->call);
+    }
+}
+
+static bool one_lasts(const struct client *client)
+{
+    uint64_t now = reactor_now_ns(client->reactor);
+    list_for_each(&client->exchanges, struct exchange, node, exchange)
+        if (exchange->to != UINT32_MAX && now - exchange->began_ns > LASTING_NS)
+            return true;
+    return false;
+}
+
+static void watch(void *arg)
+{
+    struct client *client = arg;
+    while (!client->closing && !list_empty(&client->exchanges)) {
+        uint64_t until = reactor_now_ns(client->reactor) + WATCH_NS;
+        fiber_queue_wait_until(&client->watch, until);
+        if (!client->closing && one_lasts(client))
+            (void)client_refresh(client, until + WATCH_NS);
+    }
+    client->watching = false;
+    fiber_queue_wake_all(&client->watch);
+}
+
+void exchanges_unwatch(struct client *client)
+{
+    client->closing = true;
+    fiber_queue_wake_all(&client->watch);
+    while (client->watching)
+        fiber_queue_wait(&client->watch);
+}
+
 /* ---- one exchange ---- */
 
 static int exchange_run(struct client *client, struct net_peer *peer, struct wire_head *head,
@@ -69,12 +120,15 @@ static int exchange_run(struct client *client, struct net_peer *peer, struct wir
         return SHOAL_E_CANCELLED;
     exchange->peer = peer;
     exchange->call = &call;
+    exchange->began_ns = reactor_now_ns(client->reactor);
     list_push_back(&client->exchanges, &exchange->node);
+    if (!client->watching)
+        client->watching = fiber_spawn(client->fibers, watch, client) == 0;
     int rc = net_call(peer, &call);
     list_remove(&exchange->node);
     exchange->call = NULL;
     if (rc != 0)
-        return rc;
+        return rc == SHOAL_E_CANCELLED && !exchange->cancelled ? SHOAL_E_CONNECTION : rc;
 
     struct wire_head answer;
     struct decoder in = decoder_init(reply_header, call.reply_header_len);
@@ -101,6 +155,7 @@ int exchange_with_address(struct client *client, const char *address, const char
                              .epoch = client->view != NULL ? client->view->map->epoch : 0};
     struct prng *prng = reactor_prng(client->reactor);
     head.request = (struct blob_request_id){prng_next(prng), prng_next(prng)};
+    exchange->to = UINT32_MAX;
     uint64_t epoch;
     peer->users++;
     int rc = exchange_run(client, peer->peer, &head, exchange, &epoch);
@@ -126,6 +181,8 @@ static int exchange_in_view(struct operation *op, struct view *view, uint32_t no
     if (exchange->deadline_ns == 0 || exchange->deadline_ns > op->deadline_ns)
         exchange->deadline_ns = op->deadline_ns;
     exchange->deadline_ns = MIN(exchange->deadline_ns, limit);
+    exchange->to = node;
+    exchange->incarnation = map_node->incarnation;
     struct wire_head head = {
         .target = target, .epoch = view->map->epoch, .request = op->request};
     uint64_t epoch = 0;

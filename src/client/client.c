@@ -47,6 +47,7 @@ int client_create(struct reactor *reactor, struct net *net, const struct client_
     list_init(&client->exchanges);
     fiber_mutex_init(&client->refreshing);
     fiber_queue_init(&client->scratch_waiters);
+    fiber_queue_init(&client->watch);
 
     client->seeds = calloc(config->seeds_count, sizeof *client->seeds);
     /* Reconstruction needs the k pieces read and at most as many made. */
@@ -106,6 +107,7 @@ static void view_free(struct view *view)
 void client_close(struct client *client)
 {
     CHECK_MSG(client->operations == 0, "%u operations are still under way", client->operations);
+    exchanges_unwatch(client);
     if (client->view != NULL) {
         CHECK(client->view->holders == 1);
         view_free(client->view);
@@ -204,6 +206,7 @@ static int adopt(struct client *client, const void *encoded, size_t len)
     LOG_DEBUG("client: adopted the map of epoch %llu", (unsigned long long)map->epoch);
     if (old != NULL)
         view_release(client, old);
+    exchanges_end_lost(client);
     return 0;
 }
 

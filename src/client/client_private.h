@@ -44,6 +44,8 @@ struct client {
     uint64_t refreshed_ns;
     unsigned operations;
     struct list exchanges; /* calls under way */
+    bool watching;             /* a fiber looks after them */
+    struct fiber_queue watch;  /* it is to end, or has ended */
     bool closing;
 
     uint8_t *scratch; /* config.buffers of scratch_bytes each */
@@ -109,6 +111,8 @@ VERBS(VERB_DECLARE)
  * struct exchange - One message to one peer, and its answer.
  * @got: bytes of reply payload
  * @cancelled: set by exchange_cancel(); the call ends soon
+ * @began_ns, @to, @incarnation: since when it is under way; the node's index in the map, or UINT32_MAX, and
+ *        which life of it
  * @retry, @first_epoch: in @message; ask_primary() keeps them (R8). NULL where it has none
  */
 struct exchange {
@@ -128,8 +132,15 @@ struct exchange {
     struct list_node node; /* in client->exchanges while under way */
     struct net_peer *peer;
     struct net_call *call;
+    uint64_t began_ns;
+    uint32_t to, incarnation;
     bool cancelled;
 };
+
+/* A newer map is in use: calls to nodes that are not up in it end. */
+void exchanges_end_lost(struct client *client);
+/* [fiber] The fiber that looks after calls ends. */
+void exchanges_unwatch(struct client *client);
 
 /* [fiber] Return: the reply's status, or what net_call() says. */
 int exchange_with_target(struct operation *op, struct view *view, const struct map_target *target,

@@ -551,7 +551,7 @@ static int enroll(struct node *node)
 
 /*
  * R3b: all others would wait for a drive that is far too slow, so it counts as dead, until it has answered in
- * time for three times as long.
+ * time for as long.
  */
 static void notice_slowness(struct target *t)
 {
@@ -565,7 +565,7 @@ static void notice_slowness(struct target *t)
                  (unsigned long long)((now - since) / NODE_MS));
         t->shared->slow = true;
         t->serving = false;
-    } else if (t->shared->slow && now - t->slow_ns > 3 * node->config.slow_ns) {
+    } else if (t->shared->slow && now - t->slow_ns > node->config.slow_ns) {
         LOG_INFO("target %u: its drive answers in time again", t->id);
         t->shared->slow = false;
     }

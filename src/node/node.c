@@ -36,7 +36,7 @@ static void config_defaults(struct node_config *config)
     default_u64(&config->wait_ns, 3 * NODE_S);
     default_u64(&config->commit_batch_ns, 10 * NODE_MS);
     default_u64(&config->heartbeat_ns, 500 * NODE_MS);
-    default_u64(&config->slow_ns, 3 * NODE_S);
+    default_u64(&config->slow_ns, 5 * NODE_S);
     default_u64(&config->tombstone_s, 60);
     default_u64(&config->upload_s, 60);
     default_u64(&config->care_ns, NODE_S);

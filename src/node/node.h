@@ -94,7 +94,7 @@ struct node_config {
     uint64_t wait_ns;        /* how long a request waits for another of its object (3 s) */
     uint64_t commit_batch_ns;  /* commits travel in company (10 ms) */
     uint64_t heartbeat_ns;     /* at most; a twelfth of a lease where there are leases (500 ms) */
-    uint64_t slow_ns;          /* a drive that does not answer for so long is as good as dead (3 s) */
+    uint64_t slow_ns;          /* a drive that does not answer for so long is as good as dead (5 s) */
     uint64_t tombstone_s;      /* kept at least so long (60) */
     uint64_t upload_s;         /* an upload not touched so long is closed (60) */
     uint64_t care_ns;          /* pause between rounds of collecting and evicting (1 s) */

@@ -252,6 +252,7 @@ void faults_choose(struct sim *sim)
     moves_choose(sim);
     if (sim->options.operations == 0) {
         sim->drives = 1;
+        sim->silence = sim->options.silence;
         return;
     }
     bool tight = prng_chance(prng, 1, 4);

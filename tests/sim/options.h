@@ -49,6 +49,7 @@ enum sim_fault {
  * @without: bits of enum sim_fault that do not happen
  * @faults: no more than so many
  * @keys: of each pool, at most SIM_KEYS
+ * @silence: in a run without operations: deaths are known by silence alone
  * @workers: operations that a client has under way at once
  */
 struct sim_options {
@@ -58,6 +59,7 @@ struct sim_options {
     uint64_t keys;
     uint64_t workers;
     uint32_t without;
+    bool silence;
     enum planted planted;
     bool verbose;
 };
