@@ -281,14 +281,21 @@ static void unsettle_undecided(struct target *t)
     }
 }
 
+static bool target_serves(const struct target *t)
+{
+    const struct node *node = t->node;
+    const struct map_target *mine = cluster_map_target(node->map, t->id);
+    return node->serving && mine != NULL && mine->up && mine->node == node->self && !t->failed &&
+           !t->shared->slow && !node->stopping;
+}
+
 static void target_update(struct target *t, const struct cluster_map *old)
 {
     struct node *node = t->node;
     const struct cluster_map *map = node->map;
     const struct map_target *mine = cluster_map_target(map, t->id);
     bool was_serving = t->serving, was_clean = t->state == TARGET_CLEAN;
-    t->serving = node->serving && mine != NULL && mine->up && mine->node == node->self &&
-                 !t->failed && !t->shared->slow && !node->stopping;
+    t->serving = target_serves(t);
     t->state = mine == NULL ? TARGET_OUT : mine->state;
     t->lost = mine != NULL && mine->lost;
     /* R8: while it learned, requests were settled that it was never asked to prepare. */
@@ -568,6 +575,8 @@ static void notice_slowness(struct target *t)
     } else if (t->shared->slow && now - t->slow_ns > node->config.slow_ns) {
         LOG_INFO("target %u: its drive answers in time again", t->id);
         t->shared->slow = false;
+        /* If nobody has heard of it, nothing went on without it. */
+        t->serving = node->map != NULL && target_serves(t);
     }
 }
 

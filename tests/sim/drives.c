@@ -8,6 +8,9 @@
  * begins to damage what lies on it, and stays so, through restarts, until the damaging has ended, its
  * scrubber has since been over all of it once, and nothing on it is known to be damaged any more.
  *
+ * Where deaths are known by silence a troubled network can make nodes miss writes as if they had been dead.
+ * There the network and the drives do not go wrong at one time.
+ *
  * Silent damage strikes extents alone: a drive by itself cannot tell a lost end of its journal from one
  * that never was (docs/PROMISES.md), so that is left to tests/crash. Errors that the drive reports strike
  * everywhere.
@@ -131,6 +134,8 @@ bool atlas_is_clear(const struct sim *sim)
 
 static struct sim_drive *any_drive(struct sim *sim, struct prng *prng, unsigned *node)
 {
+    if (sim->silence && sim->net_troubled)
+        return NULL;
     *node = faults_any_node(sim, prng)->index;
     unsigned at = (unsigned)prng_below(prng, sim->drives);
 

@@ -88,10 +88,21 @@ static bool crash_authority(struct sim *sim, struct prng *prng)
 
 /* ---- the network ---- */
 
+/* See drives.c. */
+static bool may_trouble_net(struct sim *sim)
+{
+    bool may = !sim->silence || atlas_is_clear(sim);
+
+    sim->net_troubled |= may;
+    return may;
+}
+
 static bool worsen_net(struct sim *sim, struct prng *prng)
 {
     struct net_sim_faults faults = quiet_net;
 
+    if (!may_trouble_net(sim))
+        return false;
     faults.jitter_ns = prng_below(prng, 5 * MS);
     faults.slow_ppm = (uint32_t)prng_below(prng, 30000);
     faults.slow_ns = prng_below(prng, 2 * SECOND);
@@ -127,7 +138,7 @@ static bool cut_link(struct sim *sim, struct prng *prng)
     unsigned to = (unsigned)prng_below(prng, prng_chance(prng, 2, 3) ? SIM_FIRST_NODES : HOSTS);
     bool both = prng_chance(prng, 1, 3), back = prng_chance(prng, 1, 2);
 
-    if (from == to)
+    if (from == to || !may_trouble_net(sim))
         return false;
     host_name(from, from_name, sizeof from_name);
     host_name(to, to_name, sizeof to_name);
@@ -165,6 +176,8 @@ static bool part_hosts(struct sim *sim, struct prng *prng)
     bool both = prng_chance(prng, 2, 3), spares_clients;
     char from_name[24], to_name[24];
 
+    if (!may_trouble_net(sim))
+        return false;
     if (prng_chance(prng, 2, 3))
         side = one_alone(prng);
     spares_clients = prng_chance(prng, 1, 3);
@@ -183,7 +196,7 @@ static bool slow_host(struct sim *sim, struct prng *prng)
 {
     struct sim_node *node = faults_any_node(sim, prng);
 
-    if (node->state != SIM_RUNNING)
+    if (node->state != SIM_RUNNING || !may_trouble_net(sim))
         return false;
     net_sim_slow(sim->world, node->host.name, prng_below(prng, SECOND));
     sim_event(sim, "node%u becomes slow", node->index);
@@ -194,6 +207,7 @@ static void heal_net(struct sim *sim)
 {
     net_sim_set_faults(sim->world, &quiet_net);
     net_sim_heal(sim->world);
+    sim->net_troubled = false;
     sim_event(sim, "the network heals");
 }
 

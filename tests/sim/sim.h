@@ -176,6 +176,7 @@ struct sim {
     bool frail;              /* there is a pool that survives the loss of one member only */
     bool tight;              /* SIM_TIGHT_NODE is soon full, and never lost */
     bool silence;            /* deaths are known by silence alone */
+    bool net_troubled;       /* since it healed last */
     uint64_t commit_delay_ns, care_ns; /* as in engine_config and node_config; 0: what is usual */
     uint64_t pause_ns;       /* between two operations of a worker, at most */
     uint64_t fault_pause_ns; /* between two faults, at most */
