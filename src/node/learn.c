@@ -396,12 +396,22 @@ static unsigned drop_foreign_of(struct target *t, uint32_t partition)
             int error = e->prepared ? engine_abort(t->engine, &e->id, &e->version)
                                     : engine_drop(t->engine, &e->id, &e->version);
             dropped += error == 0;
+            t->foreign |= error != 0; /* the journal was full for a moment */
         }
     } while (cursor != 0 && t->serving);
     return dropped;
 }
 
-/* Until a sweep finds nothing: a write that was under way when the slot moved may come after one. */
+/* A write that was under way when the slot moved may come after the sweep that the move called for. */
+void learn_note_stored(struct target *t, const struct blob_id *id)
+{
+    if (t->foreign || !is_foreign(t, id))
+        return;
+    t->foreign = true;
+    fiber_queue_wake_all(&t->learn_wake);
+}
+
+/* Until a sweep finds nothing. */
 static void drop_foreign(struct target *t)
 {
     struct node *node = t->node;

@@ -634,6 +634,8 @@ void slot_digest(struct target *target, uint32_t pool, uint32_t partition, uint3
 
 void node_settler(void *target);
 void node_learner(void *target);
+/* A piece of this object has just been stored: is the slot still one of this target's? */
+void learn_note_stored(struct target *target, const struct blob_id *id);
 void node_carer(void *target);
 bool target_over_quota(struct target *target, const struct pool_view *pool, uint64_t more);
 /* Evict from a cache that is at its quota. [fiber] */

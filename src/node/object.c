@@ -294,6 +294,7 @@ void install_unlock(struct target *t, struct install *install)
 {
     table_remove(t->installs, &install->id);
     fiber_queue_wake_all(&install->waiters);
+    learn_note_stored(t, &install->id);
     pool_put(t->install_pool, install);
 }
 
@@ -316,6 +317,7 @@ void storing_begin(struct target *t, struct storing *storing, const struct blob_
 void storing_end(struct target *t, struct storing *storing)
 {
     list_remove(&storing->node);
+    learn_note_stored(t, &storing->id);
     fiber_queue_wake_all(&t->stored);
 }
 
