@@ -68,6 +68,7 @@ static void prepared_entry(const struct prepared *prepared, struct checkpoint_en
         .form = (uint8_t)prepared->form,
         .position = prepared->position,
         .hollow = prepared->hollow,
+        .torn = prepared->torn,
         .shared = prepared->shared,
         .class_id = prepared->place.class_id,
         .slab_log = prepared->place.slab_log,

@@ -13,6 +13,7 @@
 
 #define FLAG_HOLLOW 1u
 #define FLAG_SHARED 2u
+#define FLAG_TORN 4u
 
 /* A chunk ends before an index table that no longer fits, so a part of it may stay empty. */
 #define CHUNK_PAYLOAD (CHECKPOINT_CHUNK_BYTES - 8192u)
@@ -143,7 +144,8 @@ void checkpoint_entry_encode(uint8_t *at, enum checkpoint_space space,
     encode_u8(&out, entry->kind);
     encode_u8(&out, entry->form);
     encode_u8(&out,
-              (uint8_t)((entry->hollow ? FLAG_HOLLOW : 0) | (entry->shared ? FLAG_SHARED : 0)));
+              (uint8_t)((entry->hollow ? FLAG_HOLLOW : 0) | (entry->shared ? FLAG_SHARED : 0) |
+                        (entry->torn ? FLAG_TORN : 0)));
     encode_u8(&out, entry->class_id);
     encode_u8(&out, entry->slab_log);
     encode_u8(&out, entry->position);
@@ -171,6 +173,7 @@ int checkpoint_entry_decode(const uint8_t *at, enum checkpoint_space space,
     uint8_t flags = decode_u8(&in);
     entry->hollow = flags & FLAG_HOLLOW;
     entry->shared = flags & FLAG_SHARED;
+    entry->torn = space == CHECKPOINT_PREPARED && (flags & FLAG_TORN) != 0;
     entry->class_id = decode_u8(&in);
     entry->slab_log = decode_u8(&in);
     entry->position = decode_u8(&in);

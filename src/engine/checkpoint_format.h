@@ -57,7 +57,7 @@ struct checkpoint_entry {
     struct blob_id id;
     struct blob_version version;
     uint8_t kind, form, position;
-    bool hollow, shared;
+    bool hollow, torn, shared;
     uint8_t class_id, slab_log;
     uint32_t shard_len;
     uint64_t block;

@@ -59,6 +59,7 @@ static int load_entry(struct loader *loader, const struct checkpoint_entry *entr
         .position = entry->position,
         .depends = entry->depends,
         .hollow = entry->hollow,
+        .torn = entry->torn,
         .shared = entry->shared,
         .shard_len = entry->shard_len,
         .place = {entry->block, entry->class_id, entry->slab_log},

@@ -236,7 +236,9 @@ static int record_hollow(struct engine *engine, const struct recovery *recovery)
 {
     for (size_t i = 0; i < recovery->check_count; i++) {
         const struct recovery_check *check = &recovery->checks[i];
-        struct record record = {.type = RECORD_HOLLOW, .id = check->id, .version = check->version};
+        struct record record = {.type = check->torn ? RECORD_TORN : RECORD_HOLLOW,
+                                .id = check->id,
+                                .version = check->version};
         int rc = engine_wait_room(engine);
         if (rc != 0)
             return rc;

@@ -154,6 +154,8 @@ struct engine_entry {
     uint8_t position; /* in its set: which of the pieces this is */
     bool prepared; /* else committed */
     bool hollow;   /* known, but its bytes are damaged here */
+    bool torn;     /* hollow, and prepared: a crash cut the write of it short. It was never durable here, unless
+                    * the drive lied, or lost it before anything else was written to the journal */
     uint32_t shard_len;
     uint16_t depends;               /* of a prepared one */
     struct blob_request_id request; /* of a prepared one: who asked for it */

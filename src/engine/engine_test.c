@@ -391,6 +391,48 @@ static void damage_is_remembered_and_repaired(void **state)
     test_on(DEVICE, body_repair);
 }
 
+static void find_prepared(struct test_device *t, uint64_t n, bool torn)
+{
+    struct blob_id id = test_id(n);
+    struct engine_entry prepared;
+    assert_int_equal(engine_find(t->engine, &id, NULL, &prepared), 0);
+    assert_true(prepared.prepared && prepared.hollow);
+    assert_int_equal(prepared.torn, torn);
+}
+
+/*
+ * Damage in the place of the bytes: what no barrier has passed may never have been there, and what one
+ * has passed was. Either is remembered, in the journal and in a checkpoint.
+ */
+static void body_torn(struct test_device *t)
+{
+    struct blob_id passed = test_id(1), last = test_id(2);
+    test_start(t, 4);
+    assert_int_equal(test_prepare(t, 1, 1, 20000), 0);
+    assert_int_equal(test_prepare(t, 2, 1, 20000), 0);
+    dev_sim_store_flip_bit(t->store, (prepared_find(&t->engine->prepared, &passed)->place.block + 2) * 4096, 3);
+    dev_sim_store_flip_bit(t->store, (prepared_find(&t->engine->prepared, &last)->place.block + 2) * 4096, 3);
+    test_crash(t, true);
+    for (unsigned life = 0; life < 4; life++) {
+        const uint8_t *data;
+        test_open(t);
+        if (life == 0)
+            assert_int_equal(test_read(t, 1, 1, 0, 20000, &data), SHOAL_E_CORRUPT);
+        find_prepared(t, 1, false);
+        find_prepared(t, 2, true);
+        if (life == 2)
+            assert_int_equal(engine_checkpoint(t->engine), 0);
+        assert_int_equal(engine_sync(t->engine), 0);
+        test_crash(t, life % 2 == 0);
+    }
+}
+
+static void a_piece_that_never_was_is_told_from_one_that_was_damaged(void **state)
+{
+    (void)state;
+    test_on(DEVICE, body_torn);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +449,7 @@ int main(void)
         cmocka_unit_test(a_partition_can_be_dropped_whole),
         cmocka_unit_test(listing_sees_each_entry_that_stays_once),
         cmocka_unit_test(damage_is_remembered_and_repaired),
+        cmocka_unit_test(a_piece_that_never_was_is_told_from_one_that_was_damaged),
     };
     return cmocka_run_group_tests_name("engine", tests, NULL, NULL);
 }

@@ -285,7 +285,14 @@ static void body_acting(struct test_device *t)
     forge_record(t, &record, 0);
     test_open(t);
     assert_int_equal(engine_find(t->engine, &pending, NULL, &prepared), 0);
-    assert_true(prepared.hollow);
+    assert_true(prepared.hollow && !prepared.torn);
+    engine_close(t->engine, true);
+
+    record = record_of(RECORD_TORN, PIECES, PIECES + 1);
+    forge_record(t, &record, 0);
+    test_open(t);
+    assert_int_equal(engine_find(t->engine, &pending, NULL, &prepared), 0);
+    assert_true(prepared.hollow && prepared.torn);
     engine_close(t->engine, true);
 
     /* Bytes that never arrived, at a place that is another's, or nowhere. */
@@ -312,7 +319,7 @@ static void a_record_acts_on_what_it_names_and_on_nothing_else(void **state)
 static void body_unknown(struct test_device *t)
 {
     struct record record = record_of(RECORD_COMMIT, 5, 6);
-    static const uint8_t types[] = {200, RECORD_BARRIER + 1};
+    static const uint8_t types[] = {200, RECORD_TORN + 1};
     for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
         forge_record(t, &record, types[i]);
         assert_int_equal(test_try_open(t), SHOAL_E_CORRUPT);

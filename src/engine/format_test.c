@@ -110,7 +110,7 @@ static void every_record_survives_and_a_group_is_refused_for_one_wrong_bit(void 
                                   .barrier = 998,
                                   .chain = 4,
                                   .bytes = GROUP_HEADER_BYTES};
-    for (unsigned type = RECORD_PREPARE; type <= RECORD_BARRIER; type++) {
+    for (unsigned type = RECORD_PREPARE; type <= RECORD_TORN; type++) {
         struct record record = sample_record(type);
         header.bytes += (uint32_t)record_encode(block + header.bytes, &record);
         header.records++;
@@ -124,7 +124,7 @@ static void every_record_survives_and_a_group_is_refused_for_one_wrong_bit(void 
     assert_true(back.generation == 3 && back.position == 99 && back.first_seq == 1000 &&
                 back.barrier == 998 && back.chain == 4 && back.records == 9);
     struct decoder in = decoder_init(block + GROUP_HEADER_BYTES, back.bytes - GROUP_HEADER_BYTES);
-    for (unsigned type = RECORD_PREPARE; type <= RECORD_BARRIER; type++) {
+    for (unsigned type = RECORD_PREPARE; type <= RECORD_TORN; type++) {
         struct record wanted = sample_record(type), found;
         record_decode(&in, &found);
         assert_true(decoder_ok(&in));
@@ -235,6 +235,7 @@ static void a_checkpoint_is_refused_for_one_wrong_bit(void **state)
          .version = test_version(2),
          .kind = BLOB_UPLOAD,
          .form = BLOB_MARKER,
+         .torn = true,
          .shared = true,
          .depends = 7,
          .request = {1, 2}},
@@ -246,7 +247,8 @@ static void a_checkpoint_is_refused_for_one_wrong_bit(void **state)
         checkpoint_entry_encode(at, space, entry);
         assert_int_equal(checkpoint_entry_decode(at, space, &back), 0);
         assert_true(blob_id_equal(&back.id, &entry->id));
-        assert_true(back.hollow == entry->hollow && back.shared == entry->shared &&
+        assert_true(back.hollow == entry->hollow && back.torn == entry->torn &&
+                    back.shared == entry->shared &&
                     back.block == entry->block && back.tick == entry->tick &&
                     back.depends == entry->depends && back.request.lo == entry->request.lo &&
                     back.expires_s == entry->expires_s && back.slab_log == entry->slab_log);

@@ -93,12 +93,12 @@ static void print_entry(const struct state_piece *piece, bool prepared, bool fir
     hex_encode(piece->id.key.bytes, BLOB_KEY_BYTES, key);
     fprintf(out,
             "%s\n    {\"pool\": %u, \"key\": \"%s\", \"version\": \"%" PRIu64 ".%u.%" PRIu64
-            "\", \"kind\": \"%s\", \"form\": \"%s\", \"prepared\": %s, \"hollow\": %s, "
+            "\", \"kind\": \"%s\", \"form\": \"%s\", \"prepared\": %s, \"hollow\": %s, \"torn\": %s, "
             "\"shard_len\": %u, \"block\": %" PRIu64 "}",
             first ? "" : ",", piece->id.pool, key, piece->version.epoch, piece->version.incarnation,
             piece->version.counter, kinds[piece->kind & 3], forms[piece->form & 3],
-            prepared ? "true" : "false", piece->hollow ? "true" : "false", piece->shard_len,
-            piece->place.block);
+            prepared ? "true" : "false", piece->hollow ? "true" : "false",
+            piece->torn ? "true" : "false", piece->shard_len, piece->place.block);
 }
 
 static void print_entries(struct engine *engine, FILE *out)
@@ -113,6 +113,7 @@ static void print_entries(struct engine *engine, FILE *out)
                                     .kind = prepared->kind,
                                     .form = prepared->form,
                                     .hollow = prepared->hollow,
+                                    .torn = prepared->torn,
                                     .shard_len = prepared->shard_len,
                                     .place = prepared->place};
         if (shown < ENTRIES_SHOWN)

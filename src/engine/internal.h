@@ -131,6 +131,7 @@ struct state_piece {
     uint8_t position;
     uint16_t depends;
     bool hollow, shared;
+    bool torn; /* of a prepared one */
     uint32_t shard_len;
     struct extent_place place;
     uint32_t expires_s;
@@ -219,6 +220,7 @@ struct recovery {
         struct blob_version version;
         uint64_t seq, block;
         uint32_t header_crc;
+        bool torn;
     } * checks;
     size_t check_count, check_capacity;
     uint64_t hollow;

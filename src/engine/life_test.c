@@ -170,6 +170,7 @@ static void check_object(struct worker *worker, struct object *object)
             continue;
         CHECK(!committed.hollow);
         CHECK(!prepared.hollow || state.arriving);
+        CHECK(prepared.torn == prepared.hollow);
         if (state.committed != 0)
             verify(worker, object, state.committed);
         if (state.prepared != 0 && !prepared.hollow)

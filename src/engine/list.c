@@ -28,6 +28,7 @@ static void prepared_entry(const struct prepared *prepared, struct engine_entry 
         .position = prepared->position,
         .prepared = true,
         .hollow = prepared->hollow,
+        .torn = prepared->torn,
         .shard_len = prepared->shard_len,
         .depends = prepared->depends,
         .request = prepared->request,

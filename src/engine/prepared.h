@@ -24,6 +24,7 @@ struct prepared {
     uint8_t position;
     uint16_t depends;
     bool hollow, shared;
+    bool torn; /* hollow since a crash: see struct engine_entry */
     bool writing; /* not durable yet: nobody may see it */
     uint32_t shard_len;
     struct extent_place place;

@@ -21,7 +21,7 @@ static bool has_piece(enum record_type type)
 static bool has_id(enum record_type type)
 {
     return has_piece(type) || type == RECORD_COMMIT || type == RECORD_ABORT ||
-           type == RECORD_DROP || type == RECORD_HOLLOW;
+           type == RECORD_DROP || type == RECORD_HOLLOW || type == RECORD_TORN;
 }
 
 size_t record_encode(uint8_t *bytes, const struct record *record)
@@ -75,7 +75,7 @@ void record_decode(struct decoder *outer, struct record *record)
     }
     if (record->type == RECORD_DROP_PARTITION)
         record->partition = decode_u32(&in);
-    bool sane = record->type >= RECORD_PREPARE && record->type <= RECORD_BARRIER;
+    bool sane = record->type >= RECORD_PREPARE && record->type <= RECORD_TORN;
     if (has_piece(record->type)) {
         record->kind = decode_u8(&in);
         record->form = decode_u8(&in);

@@ -40,6 +40,7 @@ enum record_type {
     RECORD_HOLLOW = 7,
     RECORD_CLEAN_SHUTDOWN = 8,
     RECORD_BARRIER = 9, /* nothing but a group to carry a barrier */
+    RECORD_TORN = 10,   /* as HOLLOW, of a prepared piece that was never durable */
 };
 
 struct record {

@@ -129,12 +129,14 @@ static bool still_there(struct engine *engine, const struct recovery_check *chec
     return !slot->hollow && blob_version_compare(&target->version, &check->version) == 0;
 }
 
-static void make_hollow(struct engine *engine, const struct recovery_check *check)
+/* @torn: the extent is not what was written, rather than unreadable. */
+static void make_hollow(struct engine *engine, struct recovery_check *check, bool torn)
 {
     bool forget = engine_broken(engine, ENGINE_RULE_HOLLOW);
     struct prepared *prepared = prepared_find(&engine->prepared, &check->id);
     if (prepared != NULL && prepared->place.block == check->block) {
         prepared->hollow = true;
+        prepared->torn = check->torn = torn;
         if (forget)
             state_forget_prepared(engine, prepared, check->seq);
         return;
@@ -151,7 +153,7 @@ static int verify_payloads(struct engine *engine, struct recovery *recovery)
 {
     size_t kept = 0;
     for (size_t i = 0; i < recovery->check_count; i++) {
-        const struct recovery_check *check = &recovery->checks[i];
+        struct recovery_check *check = &recovery->checks[i];
         struct read_target target;
         uint32_t header_crc = 0;
         if (check->seq <= recovery->barrier || !still_there(engine, check, &target))
@@ -159,7 +161,7 @@ static int verify_payloads(struct engine *engine, struct recovery *recovery)
         int rc = read_verify(engine, &check->id, &target, engine->chunk, &header_crc);
         if (rc == 0 && header_crc == check->header_crc)
             continue;
-        make_hollow(engine, check);
+        make_hollow(engine, check, rc == 0 || rc == SHOAL_E_CORRUPT);
         recovery->hollow++;
         recovery->checks[kept++] = *check;
     }

@@ -214,8 +214,10 @@ static int apply(struct replay *replay, const struct record *record, uint64_t se
             state_drop(engine, &record->id, seq);
         return 0;
     default:
-        if (prepared_is)
+        if (prepared_is) {
             prepared->hollow = true;
+            prepared->torn |= record->type == RECORD_TORN;
+        }
         if (committed_is)
             index_slot_set_hollow(slot, true);
         return 0;

@@ -110,6 +110,7 @@ static void prepared_fill(struct prepared *prepared, const struct state_piece *p
     prepared->position = piece->position;
     prepared->depends = piece->depends;
     prepared->hollow = piece->hollow;
+    prepared->torn = piece->torn;
     prepared->shared = piece->shared;
     prepared->writing = false;
     prepared->write_id = 0;

@@ -26,7 +26,8 @@ static void testify_here(struct settling *s, struct object_testimony *o)
         .committed_flags = committed.hollow ? WIRE_ENTRY_HOLLOW : 0,
         .prepared = prepared.version,
         .prepared_form = (uint8_t)prepared.form,
-        .prepared_flags = prepared.hollow ? WIRE_ENTRY_HOLLOW : 0,
+        .prepared_flags = (uint8_t)((prepared.hollow ? WIRE_ENTRY_HOLLOW : 0) |
+                                    (prepared.torn ? WIRE_ENTRY_TORN : 0)),
         .depends = prepared.depends,
     };
     o->heard |= (uint16_t)(1u << own);
@@ -142,6 +143,15 @@ static bool has_good_bytes(const struct wire_item_testimony *from, const struct 
            (from->prepared_flags & WIRE_ENTRY_HOLLOW) == 0;
 }
 
+/*
+ * R26a: this member's write of v was cut short, so it never said that v is durable. Its drive cannot swear to
+ * it, though, so this counts only where there are too few pieces.
+ */
+static bool is_torn(const struct wire_item_testimony *from, const struct blob_version *v)
+{
+    return order(&from->prepared, v) == 0 && (from->prepared_flags & WIRE_ENTRY_TORN) != 0;
+}
+
 /* How many pieces make the stripe: from any description of it. 0: none could be read. */
 static unsigned pieces_needed(struct settling *s, const struct claim *c)
 {
@@ -159,7 +169,7 @@ static unsigned pieces_needed(struct settling *s, const struct claim *c)
 static enum fate judge(struct settling *s, const struct claim *c)
 {
     const struct object_testimony *o = &s->testimonies[c->object];
-    bool newer = false;
+    bool newer = false, torn = false;
     unsigned pieces = 0;
     for (unsigned i = 0; i < o->set.width; i++) {
         if ((o->set.clean >> i & 1) == 0)
@@ -170,6 +180,7 @@ static enum fate judge(struct settling *s, const struct claim *c)
             return FATE_FORWARD;
         newer |= order(&o->from[i].committed, &c->version) > 0;
         pieces += has_good_bytes(&o->from[i], &c->version);
+        torn |= (c->depends >> i & 1) != 0 && is_torn(&o->from[i], &c->version);
     }
     if (newer)
         return FATE_OBSOLETE;
@@ -184,7 +195,7 @@ static enum fate judge(struct settling *s, const struct claim *c)
         return FATE_FORWARD;
     if (needed == 0 && pieces > 0)
         return FATE_UNKNOWN; /* a description will be readable later */
-    return s->pool.cache ? FATE_BACK : FATE_UNDECIDED;
+    return s->pool.cache || torn ? FATE_BACK : FATE_UNDECIDED;
 }
 
 /* ---- acting ---- */

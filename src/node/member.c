@@ -256,7 +256,8 @@ static void testify(struct target *t, const struct blob_id *id, struct wire_item
         .committed_flags = committed.hollow ? WIRE_ENTRY_HOLLOW : 0,
         .prepared = prepared.version,
         .prepared_form = (uint8_t)prepared.form,
-        .prepared_flags = prepared.hollow ? WIRE_ENTRY_HOLLOW : 0,
+        .prepared_flags = (uint8_t)((prepared.hollow ? WIRE_ENTRY_HOLLOW : 0) |
+                                    (prepared.torn ? WIRE_ENTRY_TORN : 0)),
         .depends = prepared.depends,
     };
 }

@@ -28,7 +28,7 @@ enum wire_sender { WIRE_ANYONE, WIRE_CLIENT, WIRE_NODE, WIRE_ADMIN };
 
 enum wire_condition { WIRE_IF_ANY, WIRE_IF_ABSENT, WIRE_IF_VERSION };
 
-enum wire_entry_flags { WIRE_ENTRY_PREPARED = 1, WIRE_ENTRY_HOLLOW = 2 };
+enum wire_entry_flags { WIRE_ENTRY_PREPARED = 1, WIRE_ENTRY_HOLLOW = 2, WIRE_ENTRY_TORN = 4 };
 
 /* The device came back stale, or empty: what it holds does not count as evidence. */
 enum wire_enroll_flags { WIRE_ENROLL_STALE = 1, WIRE_ENROLL_EMPTY = 2 };

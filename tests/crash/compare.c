@@ -100,6 +100,8 @@ static bool hollow_rightly(struct life *life, const struct history *history, uns
                            unsigned cut, struct piece *piece, const struct engine_entry *entry)
 {
     piece->hollow = entry->hollow;
+    if (!life->damaged && entry->torn != (entry->prepared && entry->hollow))
+        return false;
     return !entry->hollow || may_be_hollow(life, history, first, cut, piece);
 }
 

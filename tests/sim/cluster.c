@@ -52,7 +52,6 @@ static int open_drive(struct sim_node *node, unsigned index)
         error = engine_format(drive->dev, node->arena, &format);
     if (error == 0)
         error = engine_open(drive->dev, node->arena, &config, &drive->engine, &drive->report);
-    drive->rebuilding |= error == 0 && drive->report.stale;
     if (error != 0 && node->state != SIM_DYING)
         sim_complain(node->sim, "node%u does not open drive %u: %s %s", node->index, index,
                      shoal_error_name(error), drive->report.problem);
@@ -272,7 +271,6 @@ static void replace_drive(struct sim_node *node)
     CHECK(dev_sim_store_create(SIM_DEVICE_BYTES, &drive->store) == 0);
     drive->formatted = false;
     drive->suspect = false;
-    drive->rebuilding = true;
     node->replacement = SIM_NONE;
     sim_event(node->sim, "node%u gets a new drive", node->index);
 }

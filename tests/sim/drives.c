@@ -99,10 +99,8 @@ void atlas_look(struct sim *sim)
     const struct cluster_map *map = authority_map(sim->authority.authority);
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
-        bool clean = node_is_clean(node);
         for (unsigned at = 0; at < sim->drives && node->state == SIM_RUNNING; at++) {
             struct sim_drive *drive = &node->drives[at];
-            drive->rebuilding &= !clean;
             if (!drive->suspect || is_damaging(&drive->faults) ||
                 scrubs_of(drive) < drive->scrubs + 2 || knows_of_damage(map, drive->engine))
                 continue;
@@ -110,16 +108,6 @@ void atlas_look(struct sim *sim)
             sim_event(sim, "node%u drive %u is whole again", i, at);
         }
     }
-}
-
-bool atlas_lacks_memory(const struct sim *sim)
-{
-    for (unsigned i = 0; i < SIM_NODES; i++)
-        for (unsigned at = 0; at < sim->drives; at++)
-            if (sim->nodes[i].joined &&
-                (sim->nodes[i].drives[at].rebuilding || sim->nodes[i].replacement != SIM_NONE))
-                return true;
-    return false;
 }
 
 bool atlas_is_clear(const struct sim *sim)

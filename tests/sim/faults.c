@@ -2,9 +2,7 @@
 /*
  * What goes wrong with processes, the network and clocks, and when. drives.c has what goes wrong with
  * drives, and the rule of how much may be lost at once; beyond it a loss of power of the whole cluster
- * may come at any time, for nobody can then have written what the others do not know. But not while a
- * drive is rebuilt that lost its memory: the pieces of a put that the loss of power tears on the others
- * prove nothing, that drive may not testify, and so nobody could ever decide (docs/ROADMAP.md).
+ * may come at any time, for nobody can then have written what the others do not know.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -65,8 +63,6 @@ static bool crash_all(struct sim *sim, struct prng *prng)
 {
     uint64_t back_ns = soon(sim, prng, 100 * MS, 2 * SECOND);
 
-    if (atlas_lacks_memory(sim))
-        return false;
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (node->state != SIM_RUNNING)

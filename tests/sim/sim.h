@@ -92,8 +92,7 @@ struct sim_drive {
     struct engine_report report;
     struct dev_sim_faults faults;
     bool formatted;
-    bool suspect;    /* the atlas: what lies on it may be damaged, */
-    bool rebuilding; /* or is not all there yet */
+    bool suspect;    /* the atlas: what lies on it may be damaged */
     uint64_t scrubs; /* passes of its scrubber when the last damage ended */
 };
 
@@ -271,8 +270,6 @@ bool atlas_spares(struct sim *sim, const struct sim_node *node);
 /* Drives that have been found whole since they were damaged are trusted again. */
 void atlas_look(struct sim *sim);
 bool atlas_is_clear(const struct sim *sim);
-/* Does some drive lack what it once held? */
-bool atlas_lacks_memory(const struct sim *sim);
 bool atlas_suspects(const struct sim_node *node);
 typedef bool strike(struct sim *sim, struct prng *prng); /* true when it happened */
 strike drive_decays, drive_misplaces, drive_fails, drive_slows, drive_hangs;
