@@ -63,6 +63,7 @@ struct map_node {
 /*
  * struct map_target
  * @up: its node runs and serves it
+ * @device: of its device's format, as it enrolled last; 0: not known yet, whatever comes is welcome
  * @lost: it came back without all it had; in a set of one what it lacks is unavailable, not absent
  * @fresh: it is clean, and not everybody who may still answer reads knows (R46)
  */
@@ -71,6 +72,7 @@ struct map_target {
     uint32_t node; /* index into nodes */
     uint32_t weight;
     enum target_state state;
+    uint64_t device;
     bool up;
     bool lost;
     bool fresh;

@@ -107,20 +107,24 @@ int map_change_target_add(struct cluster_map *map, uint32_t id, const char *node
     return 0;
 }
 
-static void target_return(struct map_target *target, uint8_t flags)
+/* A device that is not the one that the map knows has nothing of what that one held. */
+static void target_return(struct map_target *target, const struct wire_item_enroll_target *as,
+                          bool first)
 {
+    bool another = target->device != 0 && as->device != target->device;
+    bool lost = another || (!first && (as->flags & WIRE_ENROLL_STALE) != 0);
     target->up = true;
-    if (flags & (WIRE_ENROLL_STALE | WIRE_ENROLL_EMPTY))
-        target->lost = true;
-    if (target->state == TARGET_DOWN || (flags & (WIRE_ENROLL_STALE | WIRE_ENROLL_EMPTY)))
+    target->device = as->device;
+    target->lost |= lost;
+    if (target->state == TARGET_DOWN || lost)
         target->state = TARGET_LEARNER;
     else if (target->state == TARGET_OUT)
         target->state = TARGET_CLEAN; /* of what it serves, which is nothing that changed (R42) */
 }
 
 /*
- * A clean target that was merely absent is clean at once: R5 let nothing be written without it. An
- * empty one that never was in an epoch (the first start of a cluster) has lost nothing.
+ * A clean target that was merely absent is clean at once: R5 let nothing be written without it. A stale
+ * one that never was in an epoch (the first start of a cluster) has lost nothing.
  */
 int map_change_node_up(struct cluster_map *map, const char *name, uint64_t process,
                        uint32_t *incarnation, const struct wire_item_enroll_target *targets,
@@ -148,7 +152,7 @@ int map_change_node_up(struct cluster_map *map, const char *name, uint64_t proce
             map->targets[i].up = false;
     for (unsigned i = 0; i < count; i++) {
         struct map_target *target = find_target(map, targets[i].target);
-        target_return(target, first ? 0 : targets[i].flags);
+        target_return(target, &targets[i], first);
     }
     return 0;
 }
@@ -204,6 +208,7 @@ int map_change_target_replaced(struct cluster_map *map, uint32_t id)
     struct map_target *target = find_target(map, id);
     if (target == NULL)
         return SHOAL_E_NOT_FOUND;
+    target->device = 0;
     if (target->state == TARGET_OUT)
         return 0; /* nobody expects anything of it */
     target->lost = true;

@@ -53,6 +53,7 @@ static void target_encode(struct encoder *out, const struct map_target *target)
     encode_bool(out, target->up);
     encode_bool(out, target->lost);
     encode_bool(out, target->fresh);
+    encode_u64(out, target->device);
 }
 
 static void target_decode(struct decoder *in, struct map_target *target, uint32_t nodes)
@@ -65,6 +66,7 @@ static void target_decode(struct decoder *in, struct map_target *target, uint32_
     target->up = decode_bool(in);
     target->lost = decode_bool(in);
     target->fresh = decode_bool(in);
+    target->device = decode_u64(in);
     if (target->node >= nodes || state > TARGET_CLEAN || target->id == WIRE_NO_TARGET)
         in->failed = true;
 }
@@ -145,7 +147,7 @@ size_t cluster_map_encoded_size(const struct cluster_map *map)
     size_t names = CLUSTER_NAME_MAX + 2;
     size_t node = names + (size_t)3 * (CLUSTER_ADDRESS_MAX + 2) + 24;
     size_t pool = names + CLUSTER_POOL_USERS_MAX * names + 32;
-    size_t target = 16;
+    size_t target = 24;
     return MAP_HEAD_BYTES + 64 + map->nodes_count * node + map->targets_count * target +
            map->pools_count * pool + ((size_t)map->fixes_count + map->holds_count) * HOLD_BYTES;
 }

@@ -310,6 +310,7 @@ int map_change_node_remove(struct cluster_map *map, const char *name)
         if (&map->nodes[map->targets[i].node] == node) {
             map->targets[i].up = false;
             map->targets[i].state = TARGET_OUT;
+            map->targets[i].device = 0; /* it may come again with another */
         }
     return 0;
 }

@@ -42,12 +42,18 @@ static void down(struct cluster_map *map, const char *name)
     assert_int_equal(map_change_publish(map), 0);
 }
 
-static void up(struct cluster_map *map, const char *name, uint32_t target, uint8_t flags)
+static void up_with(struct cluster_map *map, const char *name, uint32_t target, uint64_t device,
+                    uint8_t flags)
 {
     uint32_t incarnation;
-    struct wire_item_enroll_target item = {target, flags};
+    struct wire_item_enroll_target item = {.target = target, .flags = flags, .device = device};
     assert_int_equal(map_change_node_up(map, name, 0, &incarnation, &item, 1), 0);
     assert_int_equal(map_change_publish(map), 0);
+}
+
+static void up(struct cluster_map *map, const char *name, uint32_t target, uint8_t flags)
+{
+    up_with(map, name, target, 0, flags);
 }
 
 static void a_map_survives_encoding(void **state)
@@ -198,12 +204,42 @@ static void a_quick_restart_is_clean_and_a_stale_one_learns(void **state)
     cluster_map_free(map);
 }
 
+static void a_device_that_the_map_does_not_know_has_lost_what_the_other_held(void **state)
+{
+    (void)state;
+    struct cluster_map *map = six_with_pool(4, 2);
+    up_with(map, "n3", 3, 77, 0); /* the first to be known */
+    assert_int_equal(map->targets[3].state, TARGET_CLEAN);
+    up_with(map, "n3", 3, 77, 0);
+    assert_int_equal(map->targets[3].state, TARGET_CLEAN);
+    assert_false(map->targets[3].lost);
+    up_with(map, "n3", 3, 78, 0);
+    assert_int_equal(map->targets[3].state, TARGET_LEARNER);
+    assert_true(map->targets[3].lost);
+    assert_int_equal(map->targets[3].device, 78);
+
+    /* Told before: then whatever comes is what was meant. */
+    up_with(map, "n4", 4, 5, 0);
+    down(map, "n4");
+    assert_int_equal(map_change_target_replaced(map, 4), 0);
+    up_with(map, "n4", 4, 6, 0);
+    assert_int_equal(map->targets[4].state, TARGET_LEARNER);
+    assert_int_equal(map->targets[4].device, 6);
+
+    map->targets[5].state = TARGET_OUT;
+    map->targets[5].device = 9;
+    up_with(map, "n5", 5, 10, 0);
+    assert_int_equal(map->targets[5].state, TARGET_LEARNER);
+    assert_true(map->targets[5].lost);
+    cluster_map_free(map);
+}
+
 static void in_a_set_of_one_a_learner_serves(void **state)
 {
     (void)state;
     struct cluster_map *map = six_with_pool(1, 0);
     down(map, "n0");
-    up(map, "n0", 0, WIRE_ENROLL_EMPTY);
+    up(map, "n0", 0, WIRE_ENROLL_STALE);
     assert_int_equal(map->targets[0].state, TARGET_LEARNER);
     assert_int_equal(cluster_map_unwritable_partitions(map), 0);
     cluster_map_free(map);
@@ -305,6 +341,7 @@ int main(void)
         cmocka_unit_test(deaths_beyond_m_leave_the_rest_clean),
         cmocka_unit_test(an_absent_target_becomes_down_when_others_return),
         cmocka_unit_test(a_quick_restart_is_clean_and_a_stale_one_learns),
+        cmocka_unit_test(a_device_that_the_map_does_not_know_has_lost_what_the_other_held),
         cmocka_unit_test(in_a_set_of_one_a_learner_serves),
         cmocka_unit_test(a_learner_that_dies_is_down),
         cmocka_unit_test(a_failed_target_is_as_a_dead_one),

@@ -196,6 +196,7 @@ static int load_superblock(struct dev *dev, void *block, struct superblock *sb,
         return rc;
     memcpy(report->cluster, sb->cluster, sizeof report->cluster);
     report->target = sb->target;
+    report->device = sb->device;
     report->generation = sb->generation;
     if (sb->blocks > dev->size_bytes / LAYOUT_BLOCK) {
         (void)snprintf(report->problem, sizeof report->problem,

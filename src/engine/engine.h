@@ -62,12 +62,14 @@ struct engine_config {
 
 /*
  * struct engine_report - What opening found; valid also when opening failed.
+ * @device: drawn when it was formatted: the same name with another one is another, empty device
  * @stale: memory was lost (damage inside the journal, an old image, a rebuild by sweep): what it
  *         holds is true, but not known to be complete; the target must return as a learner
  */
 struct engine_report {
     uint8_t cluster[16];
     uint32_t target;
+    uint64_t device;
     uint64_t generation;
     uint64_t replayed;
     uint64_t objects;

@@ -530,9 +530,8 @@ static int enroll(struct node *node)
         const struct group_target *t = &group->targets[i];
         if (t->failed || t->slow)
             continue;
-        uint8_t flags = (uint8_t)((t->stale ? WIRE_ENROLL_STALE : 0) |
-                                  (t->empty ? WIRE_ENROLL_EMPTY : 0));
-        ask.targets[ask.targets_count++] = (struct wire_item_enroll_target){t->id, flags};
+        ask.targets[ask.targets_count++] = (struct wire_item_enroll_target){
+            .target = t->id, .flags = t->stale ? WIRE_ENROLL_STALE : 0, .device = t->device};
     }
     int error = SHOAL_E_TIMEOUT;
     while (!node->stopping) {
@@ -546,7 +545,7 @@ static int enroll(struct node *node)
         return error;
     /* It says once that it lost memory: what it learns from here on it has. */
     for (unsigned i = 0; i < group->targets_count; i++)
-        group->targets[i].stale = group->targets[i].empty = false;
+        group->targets[i].stale = false;
     leases_forget(node->group);
     node->incarnation = reply.incarnation;
     node_want_epoch(node, reply.epoch);

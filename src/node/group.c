@@ -166,7 +166,7 @@ int node_group_create(struct node_config *parts, unsigned count, struct node_gro
             }
             const struct node_target_config *target = &parts[i].targets[t];
             group->targets[group->targets_count++] = (struct group_target){
-                .id = target->id, .part = i, .stale = target->stale, .empty = target->empty};
+                .id = target->id, .part = i, .device = target->device, .stale = target->stale};
         }
         parts[i].group = group;
         parts[i].part = i;

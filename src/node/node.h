@@ -38,13 +38,13 @@ struct reactor;
 /*
  * struct node_target_config - A target that this node serves.
  * @engine: opened; stays the caller's, and must outlive the node
- * @stale: engine_report said so; @empty: its device was formatted for this start
+ * @device, @stale: what engine_report said
  */
 struct node_target_config {
     uint32_t id;
+    uint64_t device;
     struct engine *engine;
     bool stale;
-    bool empty;
 };
 
 /*

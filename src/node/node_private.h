@@ -271,11 +271,12 @@ struct request {
 
 /* ---- what the parts of a node share: group.c ---- */
 
-/* @part: where it is served. @stale, @empty: to be said when enrolling; the leader's */
+/* @part: where it is served. @stale: to be said when enrolling; the leader's */
 struct group_target {
     uint32_t id;
     unsigned part;
-    bool stale, empty;
+    uint64_t device;
+    bool stale;
     atomic_bool failed; /* its engine stopped */
     atomic_bool slow;   /* its drive does not answer (R3b) */
 };

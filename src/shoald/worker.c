@@ -84,7 +84,10 @@ static int open_device(struct worker *w, unsigned i)
              (unsigned long long)report.objects, report.stale ? ", stale" : "",
              report.problem[0] != 0 ? ": " : "", report.problem);
     w->part->targets[i] = (struct node_target_config){
-        .id = report.target, .engine = w->engines[i], .stale = report.stale};
+        .id = report.target,
+                                                         .device = report.device,
+                                                         .engine = w->engines[i],
+                                                         .stale = report.stale};
     return 0;
 }
 

@@ -30,8 +30,8 @@ enum wire_condition { WIRE_IF_ANY, WIRE_IF_ABSENT, WIRE_IF_VERSION };
 
 enum wire_entry_flags { WIRE_ENTRY_PREPARED = 1, WIRE_ENTRY_HOLLOW = 2, WIRE_ENTRY_TORN = 4 };
 
-/* The device came back stale, or empty: what it holds does not count as evidence. */
-enum wire_enroll_flags { WIRE_ENROLL_STALE = 1, WIRE_ENROLL_EMPTY = 2 };
+/* The device came back stale: what it holds does not count as evidence. */
+enum wire_enroll_flags { WIRE_ENROLL_STALE = 1 };
 
 #define WIRE_NO_TARGET UINT32_MAX
 

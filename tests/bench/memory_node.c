@@ -121,7 +121,7 @@ static void open_node(struct memory_node *self, const char *address)
         .authority = authority_remote_door(remote),
         .store = {load_nothing, keep_nothing, NULL},
         .targets_count = 1,
-        .targets = {{.id = 0, .engine = self->engine, .empty = true}},
+        .targets = {{.id = 0, .engine = self->engine}},
     };
     snprintf(config.data_address, sizeof config.data_address, "%s", address);
     snprintf(config.replication_address, sizeof config.replication_address, "%s", address);

@@ -103,6 +103,7 @@ static void configure(struct sim_node *node, struct node_config *config)
     for (unsigned i = 0; i < sim->drives; i++)
         config->targets[i] = (struct node_target_config){
             .id = sim_target(sim, node->index, i),
+            .device = node->drives[i].report.device,
             .engine = node->drives[i].engine,
             .stale = node->drives[i].report.stale,
         };
@@ -247,8 +248,8 @@ static void finish_death(struct sim_node *node)
 }
 
 /*
- * A drive died with the node; it comes back with another, empty one, under the old name. Its map has to
- * say so first, as `shoal node replace-device` sees to: an empty drive looks like one that is complete.
+ * A drive died with the node; it comes back with another, empty one, under the old name. Sometimes the
+ * map is told first, as `shoal node replace-device` does.
  */
 static void tell_of_replacement(void *arg)
 {
@@ -310,7 +311,9 @@ static void node_return(struct sim_node *node)
         node_boot(node);
         return;
     }
-    if (node->replacement == SIM_WANTED && sim->authority.state == SIM_RUNNING) {
+    if (node->replacement == SIM_WANTED && node->boots % 2 == 0) {
+        node->replacement = SIM_KNOWN;
+    } else if (node->replacement == SIM_WANTED && sim->authority.state == SIM_RUNNING) {
         node->replacement = SIM_TOLD;
         CHECK(fiber_spawn(sim->authority.host.fibers, tell_of_replacement, node) == 0);
     }
