@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a primary does by itself, a little each second: collecting tombstones (R30) and the stripes of
- * dead uploads (R34), closing abandoned uploads (R33), evicting from caches; and, as a member,
- * asking after what stayed prepared. And the scrubber.
+ * dead uploads (R34), closing abandoned uploads (R33), evicting from caches; leftovers.c has what a
+ * member does. And the scrubber.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +21,13 @@
 #define NEARLY_FULL_PERCENT 90u
 
 /* ---- tombstones ---- */
+
+/* Or has had it: whoever collected it before, and died over it, had checked this (R30a). */
+static bool has_tombstone(const struct wire_item_testimony *there, const struct blob_version *version)
+{
+    bool nothing = blob_version_is_none(&there->committed) && blob_version_is_none(&there->prepared);
+    return nothing || blob_version_compare(&there->committed, version) == 0;
+}
 
 /* Every member that takes writes has it committed and durable (TOMB_CHECK). */
 static int everybody_has(struct target *t, const struct members *set, const struct blob_id *id,
@@ -46,8 +53,7 @@ static int everybody_has(struct target *t, const struct members *set, const stru
             error = wire_find_reply_decode(&call.in, &reply);
         if (error != 0)
             return error;
-        if (reply.found_count != 1 ||
-            blob_version_compare(&reply.found[0].committed, version) != 0)
+        if (reply.found_count != 1 || !has_tombstone(&reply.found[0], version))
             return SHOAL_E_CHANGED;
     }
     return engine_sync(t->engine);
@@ -359,53 +365,6 @@ static void care_caches(struct target *t)
         care_cache(t, pools[i]);
 }
 
-/* ---- what stayed prepared ---- */
-
-/*
- * A member that crashed after it heard of a commit may have it prepared again, and nobody tells it
- * twice: it asks the primary. Two rounds apart, so that what is under way is left alone.
- */
-static void care_prepared(struct target *t)
-{
-    struct node *node = t->node;
-    struct engine_entry *entries = malloc(NODE_BATCH * sizeof *entries);
-    if (entries == NULL)
-        return;
-    unsigned count = MIN(engine_list_prepared(t->engine, entries, NODE_BATCH), NODE_BATCH);
-    for (unsigned i = 0; i < count && t->serving; i++) {
-        const struct engine_entry *e = &entries[i];
-        struct members set;
-        uint8_t header[1024];
-        struct blob_request_id none = {0, 0};
-        struct wire_find ask = {.objects_count = 1, .objects = {{e->id, e->version}}};
-        struct wire_find_reply reply;
-        if (blob_version_compare(&e->version, &t->care_prepared_before) > 0 ||
-            !node_members_of(node, &e->id, &set) || set.primary < 0 ||
-            set.at[set.primary].target == t->id)
-            continue;
-        const struct member *to = &set.at[set.primary];
-        struct wire_head head = node_head(node, WIRE_find, to->target, none);
-        struct member_call call = {
-            .header = header,
-            .header_room = sizeof header,
-            .header_len = wire_find_encode(header, sizeof header, &head, &ask),
-            .deadline_ns = node_now(node) + node->config.call_ns,
-        };
-        if (node_call(node, to, &call) != 0 || wire_find_reply_decode(&call.in, &reply) != 0 ||
-            reply.found_count != 1 || node->map->epoch != set.epoch)
-            continue;
-        install_wait(t, &e->id);
-        if (blob_version_compare(&reply.found[0].committed, &e->version) == 0)
-            (void)engine_commit(t->engine, &e->id, &e->version);
-    }
-    struct blob_version newest = {.epoch = 0};
-    for (unsigned i = 0; i < count; i++)
-        if (blob_version_compare(&entries[i].version, &newest) > 0)
-            newest = entries[i].version;
-    t->care_prepared_before = newest;
-    free(entries);
-}
-
 void node_carer(void *arg)
 {
     struct target *t = arg;
@@ -418,7 +377,7 @@ void node_carer(void *arg)
         if (t->serving)
             care_slots(t);
         if (t->serving)
-            care_prepared(t);
+            care_leftovers(t);
     }
     fiber_group_done(&node->running);
 }

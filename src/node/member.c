@@ -268,6 +268,8 @@ void serve_find(struct request *r)
     struct target *t = r->target;
     struct wire_find_reply reply = {0};
     int error = request_epoch_check(r);
+    for (unsigned i = 0; error == 0 && ask.settled && i < ask.objects_count; i++)
+        error = target_primary_check(t, &ask.objects[i].id);
     for (unsigned i = 0; error == 0 && ask.sync && i < ask.objects_count; i++) {
         const struct wire_item_object *object = &ask.objects[i];
         struct engine_entry prepared = {0};

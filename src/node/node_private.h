@@ -12,6 +12,7 @@
  *   learn.c    catching up, moving            install.c  fetching one piece from the others
  *   lease.c    leases between members
  *   upload.c   large blobs                    care.c     tombstones, eviction, stripes, scrub
+ *   leftovers.c what a member asks after
  *   group.c    the parts of a node that runs on several reactors
  *
  * Between two blocking calls a fiber is alone, so only what must hold across them is locked. The map
@@ -236,6 +237,7 @@ struct target {
     struct list touches; /* of open uploads */
     unsigned touches_count;
     uint64_t care_cursor; /* the partition that care looks at next */
+    uint32_t leftover_cursor;
     uint64_t repaired;    /* pieces, since the process started */
     uint64_t scrub_ended_s;
     struct blob_version care_prepared_before;
@@ -639,6 +641,7 @@ void node_learner(void *target);
 void learn_note_stored(struct target *target, const struct blob_id *id);
 void node_carer(void *target);
 bool target_over_quota(struct target *target, const struct pool_view *pool, uint64_t more);
+void care_leftovers(struct target *target); /* [fiber] what the primaries of others tell nobody twice */
 /* Evict from a cache that is at its quota. [fiber] */
 void care_make_room(struct target *t, const struct pool_view *pool, uint64_t more);
 void node_scrubber(void *target);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Is the redundancy whole? When nothing is wrong any more and all is quiet, the members of each set hold
- * the same: every object that one of them has, all have, committed at the same version, undamaged, each
+ * the same: every object that one of them has, tombstones too, all have, committed at the same version, undamaged, each
  * the piece of its position; nothing is left half done, nor with a target that it has moved away from. Looked at in the engines themselves, past all that nodes say. A pool of one
  * copy has nothing to be made whole from.
  */
@@ -67,7 +67,7 @@ static bool all_have(const struct auditor *a, const struct engine_entry *entry, 
         return missing(a, entry, target, "is of a slot that moved away");
     if (entry->position != position)
         return missing(a, entry, target, "is the piece of another position");
-    if (set.width == 1 || entry->form == BLOB_TOMBSTONE)
+    if (set.width == 1)
         return true;
     if (entry->prepared)
         return missing(a, entry, target, "is still prepared");
