@@ -9,7 +9,7 @@
  * scrubber has since been over all of it once, and nothing on it is known to be damaged any more.
  *
  * Where deaths are known by silence a troubled network can make nodes miss writes as if they had been dead.
- * There the network and the drives do not go wrong at one time.
+ * There the network and the drives do not go wrong at one time, nor are drives replaced.
  *
  * Silent damage strikes extents alone: a drive by itself cannot tell a lost end of its journal from one
  * that never was (docs/PROMISES.md), so that is left to tests/crash. Errors that the drive reports strike

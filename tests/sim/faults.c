@@ -53,7 +53,7 @@ static bool crash_one(struct sim *sim, struct prng *prng)
     if (sim->tight && node->index == SIM_TIGHT_NODE)
         return false; /* what it could not hold it could not learn again */
     node_die(node, prng_chance(prng, 1, 2));
-    if (prng_chance(prng, 1, 6))
+    if (prng_chance(prng, 1, 6) && !(sim->silence && sim->net_troubled))
         node->replacement = SIM_WANTED;
     node->restart_ns = soon(sim, prng, 20 * MS, 8 * SECOND);
     return true;
