@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three members of a real etcd on loopback with certificates on both sides: started, hurt, restored."""
+"""Three members of a real etcd with certificates on both sides: started, hurt, restored."""
 import os
 import shutil
 import signal
@@ -21,8 +21,8 @@ def free_ports(count):
     return ports
 
 
-def make_certificates(directory):
-    """A CA, and one certificate "etcd" of it that members and clients use alike."""
+def make_certificates(directory, addresses=("127.0.0.1",)):
+    """A CA, and one certificate "etcd" of it that members, at @addresses, and clients use alike."""
     os.makedirs(directory)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     run = {"check": True, "cwd": directory, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -30,7 +30,7 @@ def make_certificates(directory):
                     "-subj", "/CN=etcd test CA"], **run)
     subprocess.run(["openssl", "req", "-x509", *key, "-CA", "ca.crt", "-CAkey", "ca.key",
                     "-keyout", "etcd.key", "-out", "etcd.crt", "-subj", "/CN=etcd",
-                    "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-addext", "subjectAltName=" + ",".join(f"IP:{one}" for one in addresses),
                     "-addext", "basicConstraints=critical,CA:FALSE",
                     "-addext", "extendedKeyUsage=serverAuth,clientAuth"], **run)
 
@@ -38,20 +38,25 @@ def make_certificates(directory):
 class Members:
     """`with Members(directory) as etcd: etcd.kill(0); etcd.freeze(1); ...`"""
 
-    def __init__(self, directory):
+    def __init__(self, directory, hosts=()):
+        """@hosts: for each member its address, and what to put before its command; none: loopback."""
         self.directory = directory
         self.certificates = os.path.join(directory, "certificates")
         self.processes = [None] * MEMBERS
         ports = free_ports(2 * MEMBERS)
-        self.endpoints = [f"https://127.0.0.1:{port}" for port in ports[:MEMBERS]]
-        self.peers = [f"https://127.0.0.1:{port}" for port in ports[MEMBERS:]]
+        self.addresses = [address for address, _ in hosts] or ["127.0.0.1"] * MEMBERS
+        self.launchers = [launcher for _, launcher in hosts] or [[]] * MEMBERS
+        self.endpoints = [f"https://{address}:{port}"
+                          for address, port in zip(self.addresses, ports[:MEMBERS])]
+        self.peers = [f"https://{address}:{port}"
+                      for address, port in zip(self.addresses, ports[MEMBERS:])]
         self.generation = 0
 
     def path(self, name):
         return os.path.join(self.certificates, name)
 
     def __enter__(self):
-        make_certificates(self.certificates)
+        make_certificates(self.certificates, self.addresses)
         try:
             self.start_all()
         except BaseException:
@@ -80,7 +85,7 @@ class Members:
         assert self.processes[number] is None
         certificate = ["--cert-file", self.path("etcd.crt"), "--key-file", self.path("etcd.key")]
         arguments = [
-            "etcd", "--name", f"m{number}", "--data-dir", self.data(number),
+            *self.launchers[number], "etcd", "--name", f"m{number}", "--data-dir", self.data(number),
             "--listen-client-urls", self.endpoints[number],
             "--advertise-client-urls", self.endpoints[number],
             "--listen-peer-urls", self.peers[number],
