@@ -2,7 +2,7 @@
 /*
  * Load for the tests that kill processes, and the judge of what is left.
  *
- *   cluster_load write POOL SECONDS SEED JOURNAL   puts, removes and reads, until the time is over
+ *   cluster_load write POOL SECONDS SEED JOURNAL   puts and removes, until the time is over or SIGTERM
  *   cluster_load check POOL JOURNAL                reads every blob twice and compares
  *
  * The journal has a line for each attempt before it starts ("+ NAME ID LEN", LEN -1: a remove) and
@@ -12,6 +12,7 @@
  * the same when read again.
  */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,14 @@
 #define LEN_MAX (9u << 20)
 #define REMOVED INT64_C(-1)
 #define ATTEMPTS_MAX 64u
+
+static volatile sig_atomic_t ended;
+
+static void end_early(int number)
+{
+    (void)number;
+    ended = 1;
+}
 
 static uint64_t now_ms(void)
 {
@@ -130,6 +139,7 @@ static int write_load(const char *pool, unsigned seconds, uint64_t seed, const c
         fprintf(stderr, "load: %s\n", shoal_message());
         return 1;
     }
+    signal(SIGTERM, end_early);
     prng_seed(&writer.prng, seed);
     uint64_t stop = now_ms() + seconds * UINT64_C(1000);
     unsigned under_way = 0;
@@ -142,7 +152,7 @@ static int write_load(const char *pool, unsigned seconds, uint64_t seed, const c
         unsigned count = shoal_wait(writer.shoal, done, SLOTS, -1);
         for (unsigned i = 0; i < count; i++) {
             end(&writer, done[i]->user);
-            if (now_ms() < stop)
+            if (now_ms() < stop && !ended)
                 start(&writer, done[i]->user);
             else
                 under_way--;
