@@ -9,7 +9,7 @@ import sys
 import time
 
 import network
-from fleet import CLIENTS, NODES, Fleet, step
+from fleet import CLIENTS, ETCD, NODES, Fleet, step
 from load import Load
 
 HELD_S = 6
@@ -44,7 +44,29 @@ def five(fleet):
     freeze(fleet, "five-frozen", nodes, False, 0)
 
 
-SCENARIOS = {"two": two, "five": five}
+def with_questions(fleet):
+    """What a node finds in its sockets when it wakes was asked when the others had gone on without it, by a client
+    that sees nobody else."""
+    node = next(name for name in NODES if name != fleet.leader())
+    step(f"{node} is frozen, while a client that sees only it asks on")
+    with Load(fleet, "with-questions") as load:
+        time.sleep(1)
+        since = time.monotonic()
+        fleet.network.part([CLIENTS[3]], [n for n in [*NODES, *ETCD, *CLIENTS] if n != node])
+        fleet.signal([node], signal.SIGSTOP)
+        load.wait_served(CLIENTS[:3], 15)
+        time.sleep(max(2.0, HELD_S - (time.monotonic() - since)))
+        woken = time.monotonic()
+        fleet.signal([node], signal.SIGCONT)
+        time.sleep(1)
+        fleet.network.heal()
+        fleet.wait_health()
+        waited = [o for o in load.operations([CLIENTS[3]]) if o.called < woken < o.returned]
+        assert waited, "nobody had asked it anything"
+        step(f"   it answered {sum(o.done for o in waited)} of {len(waited)} questions")
+
+
+SCENARIOS = {"two": two, "five": five, "with-questions": with_questions}
 
 
 def main():

@@ -29,10 +29,8 @@
 #include "base/random.h"
 #include "shoal/shoal.h"
 
-#define SLOTS 4u
-#define PAUSE_NS UINT64_C(10000000) /* between two operations of a slot: the machine is shared */
-#define TIMEOUT_MS 5000u            /* of an operation; history.py knows it */
-#define WATCH_TIMEOUT_MS 300u       /* most of what is asked across a cut waits for its end */
+#define SLOTS_MAX 16u
+#define TIMEOUT_MS 5000u /* of an operation; history.py knows it */
 #define MAKE_ROUNDS 20u
 #define LEN_MAX 150000u
 #define LIVE 12u  /* registers of a pool that are put again and again */
@@ -47,6 +45,21 @@ struct slot {
     uint64_t value, called_ns, due_ns;
 };
 
+/*
+ * How operations follow each other.
+ * @slots: operations under way at once, at most
+ * @pause_ms: between two of a slot: the machine is shared
+ */
+struct manner {
+    bool only_reads;
+    unsigned slots;
+    uint32_t timeout_ms, pause_ms;
+};
+
+static const struct manner running = {false, 4, TIMEOUT_MS, 10};
+/* Most of what is asked across a cut waits for the end of its time. */
+static const struct manner watching = {true, SLOTS_MAX, 1000, 50};
+
 struct registers {
     struct shoal *shoal;
     const char *client, *prefix;
@@ -54,9 +67,9 @@ struct registers {
     char *const *pools;
     unsigned pools_count;
     uint64_t next_value;
-    uint32_t timeout_ms;
+    const struct manner *manner;
     struct prng prng;
-    struct slot slots[SLOTS];
+    struct slot slots[SLOTS_MAX];
 };
 
 static volatile sig_atomic_t ended;
@@ -115,7 +128,7 @@ static void start(struct registers *r, struct slot *slot, enum shoal_op op, cons
     }
     slot->request = (struct shoal_request){
         .op = op, .pool = pool, .name = slot->name, .iov = &slot->iov,
-        .iov_count = op == SHOAL_OP_PUT || op == SHOAL_OP_GET, .timeout_ms = r->timeout_ms,
+        .iov_count = op == SHOAL_OP_PUT || op == SHOAL_OP_GET, .timeout_ms = r->manner->timeout_ms,
         .user = slot};
     slot->called_ns = now_ns();
     if (shoal_submit(r->shoal, &slot->request) != 0) {
@@ -178,8 +191,8 @@ static int read_all(struct registers *r)
 static void start_any(struct registers *r, struct slot *slot)
 {
     const char *pool = r->pools[prng_below(&r->prng, r->pools_count)];
-    bool watching = r->timeout_ms == WATCH_TIMEOUT_MS;
-    uint64_t kind = prng_between(&r->prng, watching ? 30 : 0, watching ? 98 : 99);
+    bool reads = r->manner->only_reads;
+    uint64_t kind = prng_between(&r->prng, reads ? 30 : 0, reads ? 98 : 99);
     unsigned live = (unsigned)prng_below(&r->prng, LIVE);
     unsigned grave = LIVE + (unsigned)prng_below(&r->prng, GRAVE);
     if (kind < 30)
@@ -197,7 +210,7 @@ static void start_any(struct registers *r, struct slot *slot)
 static int wait_ms(const struct registers *r, uint64_t now)
 {
     uint64_t due = now + 100000000; /* to see the signal soon */
-    for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned i = 0; i < r->manner->slots; i++)
         if (r->slots[i].due_ns != 0)
             due = MIN(due, r->slots[i].due_ns);
     return due > now ? (int)((due - now) / 1000000) + 1 : 0;
@@ -207,11 +220,11 @@ static int run(struct registers *r)
 {
     uint64_t now = now_ns();
     unsigned under_way = 0;
-    for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned i = 0; i < r->manner->slots; i++)
         r->slots[i].due_ns = now;
     while (!ended || under_way > 0) {
-        struct shoal_request *done[SLOTS];
-        for (unsigned i = 0; i < SLOTS; i++) {
+        struct shoal_request *done[SLOTS_MAX];
+        for (unsigned i = 0; i < r->manner->slots; i++) {
             struct slot *slot = &r->slots[i];
             if (slot->due_ns == 0 || slot->due_ns > now || ended)
                 continue;
@@ -219,12 +232,12 @@ static int run(struct registers *r)
             start_any(r, slot);
             under_way++;
         }
-        unsigned count = shoal_wait(r->shoal, done, SLOTS, wait_ms(r, now));
+        unsigned count = shoal_wait(r->shoal, done, SLOTS_MAX, wait_ms(r, now));
         now = now_ns();
         for (unsigned i = 0; i < count; i++, under_way--) {
             struct slot *slot = done[i]->user;
             note(r, slot);
-            slot->due_ns = now + PAUSE_NS;
+            slot->due_ns = now + r->manner->pause_ms * UINT64_C(1000000);
         }
     }
     return 0;
@@ -241,8 +254,9 @@ int main(int argc, char **argv)
     if (argc < 6)
         return usage();
     struct registers r = {.client = argv[2], .prefix = argv[3], .journal = fopen(argv[4], "a"),
-                          .pools = argv + 5, .pools_count = (unsigned)(argc - 5)};
-    struct shoal_options options = {.requests_max = SLOTS};
+                          .pools = argv + 5, .pools_count = (unsigned)(argc - 5),
+                          .manner = strcmp(argv[1], "watch") == 0 ? &watching : &running};
+    struct shoal_options options = {.requests_max = SLOTS_MAX};
     if (r.journal == NULL || shoal_open(NULL, &options, &r.shoal) != 0) {
         fprintf(stderr, "registers: %s\n", r.journal == NULL ? argv[4] : shoal_message());
         return 1;
@@ -250,14 +264,12 @@ int main(int argc, char **argv)
     /* Of no other client, and of no other life of this one. */
     r.next_value = hash64(r.client, strlen(r.client), now_ns()) | 1;
     prng_seed(&r.prng, r.next_value);
-    for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned i = 0; i < SLOTS_MAX; i++)
         if ((r.slots[i].memory = malloc(LEN_MAX)) == NULL)
             return 1;
     signal(SIGTERM, end);
     int result = 2;
-    bool watching = strcmp(argv[1], "watch") == 0;
-    r.timeout_ms = watching ? WATCH_TIMEOUT_MS : TIMEOUT_MS;
-    if (watching || strcmp(argv[1], "run") == 0)
+    if (r.manner == &watching || strcmp(argv[1], "run") == 0)
         result = run(&r);
     else if (strcmp(argv[1], "make") == 0)
         result = make(&r);
@@ -265,7 +277,7 @@ int main(int argc, char **argv)
         result = read_all(&r);
     shoal_close(r.shoal);
     fclose(r.journal);
-    for (unsigned i = 0; i < SLOTS; i++)
+    for (unsigned i = 0; i < SLOTS_MAX; i++)
         free(r.slots[i].memory);
     return result == 2 ? usage() : result;
 }
