@@ -21,8 +21,6 @@ LATE_S = 5.0     # a busy machine
 # Puts that ended so had no effect.
 REFUSED = {"FULL", "QUOTA", "DENIED", "NO_POOL", "TOO_LARGE", "INVALID"}
 REMOVED = "removed"
-# How problems begin that a read of what was replaced makes.
-STALE = ("older than what was known", "no order explains these")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +131,7 @@ def disorder(values):
 def judge_values(operations, problems):
     values = values_of(operations, problems)
     for one, other in disorder(values.values()):
-        problems.append(f"{STALE[1]}:\n" + "\n".join(
+        problems.append("no order explains these:\n" + "\n".join(
             f"    {o}" for o in sorted({one.first, one.last, other.first, other.last},
                                        key=lambda o: o.called)))
 
@@ -157,7 +155,7 @@ def judge_versions(operations, problems):
                 newest = known
         if newest is not None and (one.version < newest.version or
                                    (one.kind == "put" and one.version == newest.version)):
-            problems.append(f"{STALE[0]}:\n    {newest}\n    {one}")
+            problems.append(f"older than what was known:\n    {newest}\n    {one}")
 
 
 def judge(operations):

@@ -21,8 +21,8 @@ SHOWN = 6
 class Load:
     """`with Load(fleet, "cuts") as load:`; it ends, and the verdict is given, at the end of that."""
 
-    def __init__(self, fleet, name, blobs=tuple(BLOB_WRITERS), stale=False):
-        self.fleet, self.name, self.blobs, self.stale = fleet, name, blobs, stale
+    def __init__(self, fleet, name, blobs=tuple(BLOB_WRITERS)):
+        self.fleet, self.name, self.blobs = fleet, name, blobs
         self.children = {}
 
     def journal(self, client):
@@ -121,10 +121,5 @@ class Load:
         counts = collections.Counter(f"{o.kind} {o.status}" for o in operations)
         step(f"   {self.name}: {dict(sorted(counts.items()))}")
         problems += history.judge(operations)
-        stale = [problem for problem in problems if problem.startswith(history.STALE)]
-        if self.stale:
-            assert stale, "without leases somebody should have been told of what was replaced"
-            step(f"   as expected:\n  {stale[0]}")
-            problems = [problem for problem in problems if problem not in stale]
         assert not problems, (f"{self.name}: {len(problems)} problems, among them\n  " +
                               "\n  ".join(problems[:SHOWN]))
