@@ -159,9 +159,11 @@ static bool all_were_asked(const struct members *now, const struct members *aske
  */
 static bool somebody_was_left_out(const struct members *now, const struct members *asked)
 {
-    for (unsigned i = 0; i < asked->width; i++) {
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
+        if ((asked->taking >> i & 1) == 0)
+            continue;
         int place = members_place(now, asked->at[i].target);
-        if ((asked->clean >> i & 1) != 0 && (place < 0 || (now->taking >> place & 1) == 0))
+        if (place < 0 || (now->taking >> place & 1) == 0)
             return true;
     }
     return false;
