@@ -449,17 +449,17 @@ static int by_name(const void *a, const void *b)
     return strverscmp(left->name, right->name);
 }
 
-static bool load_node(struct local *local, const char *name)
+bool local_load_node(struct local *local, const char *name)
 {
     struct value_error why;
-    struct local_node *nodes = realloc(local->nodes, (local->nodes_count + 1) * sizeof *nodes);
-    if (nodes == NULL)
-        return false;
-    local->nodes = nodes;
-    struct local_node *node = &nodes[local->nodes_count];
+    struct local_node *node = &local->nodes[local->nodes_count];
     size_t len = strlen(name);
     if (len >= sizeof node->name)
         return true; /* not one of ours */
+    if (local->nodes_count == LOCAL_NODES_MAX) {
+        cli_fail("%s holds more than %u nodes", local->directory, LOCAL_NODES_MAX);
+        return false;
+    }
     memcpy(node->name, name, len + 1);
     snprintf(node->directory, sizeof node->directory, "%s/%s", local->directory, node->name);
     snprintf(node->config_path, sizeof node->config_path, "%s/node.yaml", node->directory);
@@ -489,10 +489,11 @@ struct local *local_load(const char *directory)
     }
     DIR *stream = opendir(directory);
     struct dirent *entry;
-    bool ok = stream != NULL;
+    local->nodes = calloc(LOCAL_NODES_MAX + 1, sizeof *local->nodes); /* their addresses stay */
+    bool ok = stream != NULL && local->nodes != NULL;
     while (ok && (entry = readdir(stream)) != NULL)
         if (strncmp(entry->d_name, "node-", 5) == 0)
-            ok = load_node(local, entry->d_name);
+            ok = local_load_node(local, entry->d_name);
     if (stream != NULL)
         closedir(stream);
     if (!ok) {

@@ -50,6 +50,8 @@ bool local_create(const char *directory, const struct local_plan *plan);
 
 struct local *local_load(const char *directory); /* NULL: said why */
 void local_free(struct local *local);
+/* One that was laid out since; false: said why. */
+bool local_load_node(struct local *local, const char *name);
 struct local_node *local_node_named(struct local *local, const char *name);
 
 /* "DIRECTORY/NAME" for files of the whole cluster. Returns @out. */

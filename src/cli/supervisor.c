@@ -4,17 +4,13 @@
  * deaths. It watches processes through pidfds, children or not, so that when it dies itself and is
  * started anew it takes over the nodes that ran on. Its death stops neither reads nor writes.
  */
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,49 +19,13 @@
 #include "base/log.h"
 #include "cli/local.h"
 #include "cli/process.h"
-#include "core/fiber.h"
-#include "core/mailbox.h"
-#include "core/reactor.h"
+#include "cli/supervisor.h"
 #include "net/net.h"
 
 #define MAP_MAX (64u << 20)
-#define START_NS UINT64_C(30000000000)
-#define STOP_NS UINT64_C(15000000000)
-#define LOOK_NS UINT64_C(10000000)
-
-struct supervisor;
-
-/* A node as the watcher sees it; fields under the lock. */
-struct watched {
-    struct supervisor *supervisor;
-    struct local_node *node;
-    struct mail died_mail; /* at most one under way: nobody watches a dead one */
-    int pidfd;             /* -1: not watched */
-    pid_t pid;
-    unsigned deaths;       /* of watched processes; told to the authority when equal to `told` */
-    unsigned told;         /* the reactor's */
-};
-
-struct supervisor {
-    struct local *local;
-    int lock_fd;
-    struct reactor *reactor;
-    struct fiber_pool *fibers;
-    struct net *net;
-    struct authority *authority;
-    struct watched *watched;
-
-    pthread_mutex_t lock;
-    pthread_t watcher;
-    int wake[2]; /* the watcher's set has changed */
-    sigset_t signals;
-    struct mail stop_mail;
-    int rc;
-};
+#define FENCE_NS UINT64_C(3000000000) /* of silence */
 
 /* ---- the watcher's thread ---- */
-
-static void died_delivered(struct mail *mail);
 
 static void drain(int fd)
 {
@@ -89,11 +49,11 @@ static void note_death(struct watched *watched)
 static void *watcher_thread(void *arg)
 {
     struct supervisor *supervisor = arg;
-    unsigned nodes = supervisor->local->nodes_count;
     struct pollfd fds[LOCAL_NODES_MAX + 2];
     int signals = signalfd(-1, &supervisor->signals, SFD_CLOEXEC | SFD_NONBLOCK);
     for (;;) {
         pthread_mutex_lock(&supervisor->lock);
+        unsigned nodes = supervisor->watched_count;
         for (unsigned i = 0; i < nodes; i++)
             fds[i] = (struct pollfd){.fd = supervisor->watched[i].pidfd, .events = POLLIN};
         pthread_mutex_unlock(&supervisor->lock);
@@ -115,193 +75,6 @@ static void *watcher_thread(void *arg)
             }
         }
     }
-}
-
-/* ---- nodes ---- */
-
-static void died_fiber(void *arg)
-{
-    struct watched *watched = arg;
-    struct supervisor *supervisor = watched->supervisor;
-    LOG_INFO("%s is dead", watched->node->name);
-    int rc = authority_node_died(supervisor->authority, watched->node->name);
-    if (rc != 0)
-        LOG_ERROR("cannot publish that %s is dead: %s", watched->node->name, shoal_error_text(rc));
-    watched->told++;
-}
-
-static void died_delivered(struct mail *mail)
-{
-    struct watched *watched = container_of(mail, struct watched, died_mail);
-    if (fiber_spawn(watched->supervisor->fibers, died_fiber, watched) != 0)
-        LOG_ERROR("no fiber to publish a death with");
-}
-
-static bool is_alive(struct watched *watched)
-{
-    pthread_mutex_lock(&watched->supervisor->lock);
-    bool alive = watched->pidfd >= 0;
-    pthread_mutex_unlock(&watched->supervisor->lock);
-    return alive;
-}
-
-static unsigned deaths(struct watched *watched)
-{
-    pthread_mutex_lock(&watched->supervisor->lock);
-    unsigned count = watched->deaths;
-    pthread_mutex_unlock(&watched->supervisor->lock);
-    return count;
-}
-
-static void watch(struct watched *watched, int pidfd, pid_t pid)
-{
-    struct supervisor *supervisor = watched->supervisor;
-    pthread_mutex_lock(&supervisor->lock);
-    watched->pidfd = pidfd;
-    watched->pid = pid;
-    pthread_mutex_unlock(&supervisor->lock);
-    (void)!write(supervisor->wake[1], "w", 1);
-}
-
-/* Take over the process that runs already, if there is one. */
-static bool adopt(struct watched *watched)
-{
-    pid_t pid;
-    int pidfd = process_open(watched->node->pid_file, &pid);
-    if (pidfd < 0)
-        return false;
-    watch(watched, pidfd, pid);
-    return true;
-}
-
-static int spawn(struct watched *watched)
-{
-    char program[CLI_PATH_MAX];
-    if (process_program("shoald", program, sizeof program) == NULL) {
-        LOG_ERROR("there is no program shoald beside shoal or on the PATH");
-        return SHOAL_E_NOT_FOUND;
-    }
-    char *argv[] = {program, "--config", watched->node->config_path, NULL};
-    pid_t pid = process_spawn(argv, watched->node->log);
-    if (pid < 0) {
-        LOG_ERROR("cannot start %s: %s", program, strerror(errno));
-        return SHOAL_E_SYSTEM;
-    }
-    LOG_INFO("started %s as process %d", watched->node->name, (int)pid);
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0); /* a child not waited for: surely this one */
-    if (pidfd < 0)
-        return SHOAL_E_SYSTEM;
-    watch(watched, pidfd, pid);
-    return 0;
-}
-
-static const struct map_node *node_in_map(struct watched *watched)
-{
-    const struct cluster_map *map = authority_map(watched->supervisor->authority);
-    return cluster_map_node_named(map, watched->node->name);
-}
-
-static struct watched *find_watched(struct supervisor *supervisor, const char *name)
-{
-    for (unsigned i = 0; i < supervisor->local->nodes_count; i++)
-        if (name != NULL && strcmp(supervisor->local->nodes[i].name, name) == 0)
-            return &supervisor->watched[i];
-    return NULL;
-}
-
-/* ---- wishes ---- */
-
-static char *answer_ok(void)
-{
-    return strdup("{\"ok\": true}");
-}
-
-static char *answer_error(int error, const char *format, ...) PRINTF_LIKE(2, 3);
-static char *answer_error(int error, const char *format, ...)
-{
-    char message[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
-    va_end(arguments);
-    json_t *json = json_pack("{s:b, s:s, s:s}", "ok", 0, "error", shoal_error_name(error),
-                             "message", message);
-    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
-    json_decref(json);
-    return text;
-}
-
-static char *wish_end(struct watched *watched, int signal)
-{
-    struct supervisor *supervisor = watched->supervisor;
-    uint64_t kill_at = reactor_now_ns(supervisor->reactor) + STOP_NS;
-    if (!is_alive(watched))
-        return answer_error(SHOAL_E_NOT_FOUND, "%s is not running", watched->node->name);
-    unsigned before = watched->told;
-    pthread_mutex_lock(&supervisor->lock);
-    if (watched->pidfd >= 0)
-        (void)syscall(SYS_pidfd_send_signal, watched->pidfd, signal, NULL, 0);
-    pthread_mutex_unlock(&supervisor->lock);
-    /* The death is published before it is answered, so that what follows sees it. */
-    while (watched->told == before) {
-        if (signal != SIGKILL && reactor_now_ns(supervisor->reactor) > kill_at) {
-            LOG_WARN("%s did not stop in time: killing it", watched->node->name);
-            return wish_end(watched, SIGKILL);
-        }
-        fiber_sleep(LOOK_NS);
-    }
-    return answer_ok();
-}
-
-static char *wish_start(struct watched *watched)
-{
-    struct supervisor *supervisor = watched->supervisor;
-    char words[400];
-    if (is_alive(watched) || adopt(watched))
-        return answer_error(SHOAL_E_EXISTS, "%s is running already", watched->node->name);
-    /* An earlier death is published first, or it would be taken for that of the new process. */
-    while (deaths(watched) != watched->told)
-        fiber_sleep(LOOK_NS);
-    const struct map_node *node = node_in_map(watched);
-    uint32_t before = node != NULL ? node->incarnation : 0;
-    int rc = spawn(watched);
-    if (rc != 0)
-        return answer_error(rc, "cannot start %s: %s; the supervisor's log says more",
-                            watched->node->name, shoal_error_text(rc));
-    uint64_t deadline = reactor_now_ns(supervisor->reactor) + START_NS;
-    while (reactor_now_ns(supervisor->reactor) < deadline) {
-        node = node_in_map(watched);
-        if (node != NULL && node->up && node->incarnation != before)
-            return answer_ok();
-        if (!is_alive(watched))
-            return answer_error(SHOAL_E_SYSTEM, "%s ended at once: %s", watched->node->name,
-                                process_last_words(watched->node->log, words, sizeof words));
-        fiber_sleep(LOOK_NS);
-    }
-    return answer_error(SHOAL_E_TIMEOUT, "%s runs but has not joined within %llu s; its log is %s",
-                        watched->node->name, (unsigned long long)(START_NS / 1000000000u),
-                        watched->node->log);
-}
-
-static int on_wish(void *ctx, const char *wish, char **answer)
-{
-    struct supervisor *supervisor = ctx;
-    json_t *json = json_loads(wish, 0, NULL);
-    const char *name = json_string_value(json_object_get(json, "wish"));
-    const char *node = json_string_value(json_object_get(json, "node"));
-    int rc = 0;
-    bool stop = name != NULL && strcmp(name, "node_stop") == 0;
-    bool end = name != NULL && strcmp(name, "node_kill") == 0;
-    bool start = name != NULL && strcmp(name, "node_start") == 0;
-    struct watched *watched = find_watched(supervisor, node);
-    if (!stop && !end && !start)
-        rc = SHOAL_E_UNSUPPORTED;
-    else if (watched == NULL)
-        *answer = answer_error(SHOAL_E_NOT_FOUND, "there is no node '%s'", node ? node : "");
-    else
-        *answer = start ? wish_start(watched) : wish_end(watched, stop ? SIGTERM : SIGKILL);
-    json_decref(json);
-    return rc;
 }
 
 /* ---- start ---- */
@@ -338,8 +111,12 @@ static int open_authority(struct supervisor *supervisor)
         .key = local_path(supervisor->local, "certs/authority.key", key, sizeof key),
         .ca = local_path(supervisor->local, "certs/ca.crt", ca, sizeof ca),
     };
+    /* Of nodes elsewhere only their silence is heard; those here can be killed, and are seen to end. */
+    bool elsewhere = supervisor->local->nodes_count == 0;
     struct authority_config config = {.reactor = supervisor->reactor, .save = save_map,
-                                      .wish = on_wish, .ctx = supervisor};
+                                      .wish = supervisor_wish, .ctx = supervisor,
+                                      .fence_ns = FENCE_NS,
+                                      .fence = elsewhere ? NULL : supervisor_fence};
     int rc = load_map(supervisor, &config.map);
     if (rc == 0)
         rc = net_tcp_create(supervisor->reactor, &tcp, &supervisor->net);
@@ -355,18 +132,27 @@ static int open_authority(struct supervisor *supervisor)
     return rc;
 }
 
+/* A node that was removed is not started again, and ended where the one before did not come to it. */
+static void start_node(struct watched *watched)
+{
+    const struct map_node *node = supervisor_node_in_map(watched);
+    bool member = node != NULL && !node->removed;
+    if (supervisor_adopt(watched)) {
+        LOG_INFO("%s runs already as process %d", watched->node->name, (int)watched->pid);
+        if (!member)
+            supervisor_signal(watched, SIGTERM);
+    } else if (member) {
+        (void)supervisor_spawn(watched);
+    }
+}
+
 /* One that was up in the map and is not running died while nobody looked; it is about to enrol. */
 static void start_fiber(void *arg)
 {
     struct supervisor *supervisor = arg;
     supervisor->rc = open_authority(supervisor);
-    for (unsigned i = 0; i < supervisor->local->nodes_count && supervisor->rc == 0; i++) {
-        struct watched *watched = &supervisor->watched[i];
-        if (adopt(watched))
-            LOG_INFO("%s runs already as process %d", watched->node->name, (int)watched->pid);
-        else
-            (void)spawn(watched);
-    }
+    for (unsigned i = 0; i < supervisor->watched_count && supervisor->rc == 0; i++)
+        start_node(&supervisor->watched[i]);
     if (supervisor->rc != 0)
         reactor_stop(supervisor->reactor);
     else
@@ -392,22 +178,18 @@ static void stop_delivered(struct mail *mail)
 static int supervise(struct supervisor *supervisor)
 {
     struct reactor_config config = {.name = "supervisor", .cpu = -1, .uring_entries = 256};
-    unsigned nodes = supervisor->local->nodes_count;
     int rc = reactor_create(&config, &supervisor->reactor);
     if (rc == 0)
-        rc = fiber_pool_create(supervisor->reactor, "supervisor", nodes * 2 + 8, 256 << 10,
+        rc = fiber_pool_create(supervisor->reactor, "supervisor", LOCAL_NODES_MAX * 2 + 8, 256 << 10,
                                &supervisor->fibers);
     if (rc != 0)
         return rc;
     pthread_mutex_init(&supervisor->lock, NULL);
     supervisor->stop_mail.deliver = stop_delivered;
-    supervisor->watched = calloc(nodes, sizeof *supervisor->watched);
-    if (supervisor->watched == NULL || pipe2(supervisor->wake, O_CLOEXEC | O_NONBLOCK) != 0)
-        return SHOAL_E_NO_MEMORY;
-    for (unsigned i = 0; i < nodes; i++)
-        supervisor->watched[i] = (struct watched){.supervisor = supervisor, .pidfd = -1,
-                                                  .node = &supervisor->local->nodes[i],
-                                                  .died_mail.deliver = died_delivered};
+    if (pipe2(supervisor->wake, O_CLOEXEC | O_NONBLOCK) != 0)
+        return SHOAL_E_SYSTEM;
+    for (unsigned i = 0; i < supervisor->local->nodes_count; i++)
+        supervisor_watch_node(supervisor, &supervisor->local->nodes[i]);
     if (pthread_create(&supervisor->watcher, NULL, watcher_thread, supervisor) != 0)
         return SHOAL_E_SYSTEM;
     pthread_detach(supervisor->watcher); /* it ends with the process */
@@ -444,7 +226,7 @@ int cli_supervise(int argc, char **argv)
     log_set_level(LOG_LEVEL_INFO);
     log_set_component("supervisor");
     supervisor.local = arguments.dir != NULL ? local_load(arguments.dir) : NULL;
-    if (supervisor.local == NULL || supervisor.local->nodes_count > LOCAL_NODES_MAX)
+    if (supervisor.local == NULL)
         return EXIT_FAILED;
     supervisor.lock_fd =
         process_claim(local_path(supervisor.local, "authority/pid", path, sizeof path));

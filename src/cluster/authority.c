@@ -288,7 +288,8 @@ int authority_create(const struct authority_config *config, struct authority **o
         a->config.move_ns = 1000000000;
     a->map = config->map;
     /* So early that nobody runs out of leases before (docs/decisions/leases.md). */
-    a->silence_ns = a->map->lease_ms * 1000000ull * 2 / 3;
+    a->silence_ns = a->config.fence != NULL ? a->config.fence_ns
+                                            : a->map->lease_ms * 1000000ull * 2 / 3;
     a->unconfirmed = cluster_map_unconfirmed(a->map);
     list_init(&a->changes);
     fiber_queue_init(&a->work);

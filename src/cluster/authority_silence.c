@@ -13,6 +13,7 @@
 #include "core/reactor.h"
 
 #define LOOKS_PER_SILENCE 12u
+#define FENCED_MAX 64u /* at a time */
 
 void authority_heard(struct authority *a, const char *name, size_t len, uint32_t incarnation)
 {
@@ -161,6 +162,18 @@ static void tell(const struct authority *a)
                      (unsigned long long)(a->silence_ns / 1000000));
 }
 
+/* Nothing has blocked since somebody was found silent, so nobody was heard meanwhile. */
+static void fence_silent(struct authority *a)
+{
+    char names[FENCED_MAX][CLUSTER_NAME_MAX];
+    unsigned count = 0;
+    for (uint32_t i = 0; i < a->map->nodes_count && count < FENCED_MAX; i++)
+        if (is_silent(a, &a->map->nodes[i], i))
+            memcpy(names[count++], a->map->nodes[i].name, CLUSTER_NAME_MAX);
+    for (unsigned i = 0; i < count && !a->stopping; i++)
+        a->config.fence(a->config.ctx, names[i]);
+}
+
 void authority_silence(void *arg)
 {
     struct authority *a = arg;
@@ -171,7 +184,9 @@ void authority_silence(void *arg)
         struct silence silence = {a, reactor_now_ns(a->config.reactor) + a->config.gather_ns};
         if (look(a, anew) && !a->outdated) {
             tell(a);
-            if (authority_apply(a, apply_silence, &silence, APPLY_GATHERED) != 0)
+            if (a->config.fence != NULL)
+                fence_silent(a);
+            else if (authority_apply(a, apply_silence, &silence, APPLY_GATHERED) != 0)
                 pause = a->silence_ns;
         }
         uint64_t due = reactor_now_ns(a->config.reactor) + pause;

@@ -336,6 +336,9 @@ struct authority_door authority_remote_door(struct authority_remote *remote);
  * @gather_ns: deaths and enrolments within it are judged together; 0: 300 ms
  * @heard: when a node was last heard by others on this host, or 0; NULL: nobody listens. What an
  *         authority before this one has heard is unknown; it counts from its own beginning otherwise
+ * @fence: in a cluster without leases a node that is up and was not heard for @fence_ns is named here, again
+ *         and again while it is silent: whoever can kill its process does, and says
+ *         authority_node_died() once it has seen it end (R3). [fiber] NULL: nobody looks
  * @move_ns: positions that moved are published at most so often; 0: 1 s
  *
  * In a cluster with leases a node that is up and was not heard for two thirds of a lease is down.
@@ -348,8 +351,10 @@ struct authority_config {
     int (*wish)(void *ctx, const char *wish, char **answer);
     void (*outdated)(void *ctx, uint64_t epoch);
     uint64_t (*heard)(void *ctx, uint32_t node);
+    void (*fence)(void *ctx, const char *node);
     void *ctx;
     uint64_t gather_ns;
+    uint64_t fence_ns;
     uint64_t move_ns;
 };
 
