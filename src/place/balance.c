@@ -31,7 +31,7 @@ enum { HUNGRY_BELOW = 92, VOLUNTARY = 4, ROUNDS = 4 };
 
 /* ---- start ---- */
 
-/* Vacate what is loaded most of a node or a domain that has more of the set than it may. */
+/* Vacate what is loaded most of a node, a domain or a zone that has more of the set than it may. */
 static void vacate_crowded(struct balancer *b, struct place_row *row, struct members *m,
                            const uint32_t *of, const struct tree_level *level)
 {
@@ -64,22 +64,28 @@ static unsigned count_lacking(const struct tree_level *level, const uint32_t *of
     return lacking;
 }
 
+/* Without position @i its node, domain or zone would have less than the rules give it. */
+static bool is_needed(const struct balancer *b, const struct members *m, unsigned i)
+{
+    return has_only_least(&b->tree.nodes, m->node, b->tree.width, m->node[i]) ||
+           has_only_least(&b->tree.domains, m->domain, b->tree.width, m->domain[i]) ||
+           has_only_least(&b->tree.zones, m->zone, b->tree.width, m->zone[i]);
+}
+
 /* Room for those to whom the rules give more than they have: what is loaded most gives way. */
 static void vacate_for_least(struct balancer *b, struct place_row *row, struct members *m)
 {
     const unsigned width = b->tree.width;
 
     for (;;) {
-        const unsigned lacking = MAX(count_lacking(&b->tree.nodes, m->node, width),
-                                     count_lacking(&b->tree.domains, m->domain, width));
+        const unsigned lacking = MAX(MAX(count_lacking(&b->tree.nodes, m->node, width),
+                                         count_lacking(&b->tree.domains, m->domain, width)),
+                                     count_lacking(&b->tree.zones, m->zone, width));
         unsigned fullest = PLACE_WIDTH_MAX;
         if (count_of(m->target, width, UINT32_MAX) >= lacking)
             return;
         for (unsigned i = 0; i < width; i++) {
-            if (m->node[i] == UINT32_MAX ||
-                count_of(m->node, width, m->node[i]) <= b->tree.nodes.items[m->node[i]].least ||
-                count_of(m->domain, width, m->domain[i]) <=
-                    b->tree.domains.items[m->domain[i]].least)
+            if (m->node[i] == UINT32_MAX || is_needed(b, m, i))
                 continue;
             if (fullest == PLACE_WIDTH_MAX ||
                 is_fuller(&b->loads[m->target[i]], &b->loads[m->target[fullest]]))
@@ -99,6 +105,7 @@ static void start_row(struct balancer *b, uint32_t partition)
     members_of(b, row, &m);
     vacate_crowded(b, row, &m, m.node, &b->tree.nodes);
     vacate_crowded(b, row, &m, m.domain, &b->tree.domains);
+    vacate_crowded(b, row, &m, m.zone, &b->tree.zones);
     if (b->some_least)
         vacate_for_least(b, row, &m);
 }
@@ -114,9 +121,11 @@ static uint32_t find_any(const struct balancer *b, const struct members *m, unsi
     for (uint32_t item = 0; item < b->tree.targets.count; item++) {
         const uint32_t node = b->tree.targets.items[item].parent;
         const uint32_t domain = b->tree.nodes.items[node].parent;
+        const uint32_t zone = b->tree.domains.items[domain].parent;
         if (lacking_only &&
             count_of(m->node, b->tree.width, node) >= b->tree.nodes.items[node].least &&
-            count_of(m->domain, b->tree.width, domain) >= b->tree.domains.items[domain].least)
+            count_of(m->domain, b->tree.width, domain) >= b->tree.domains.items[domain].least &&
+            count_of(m->zone, b->tree.width, zone) >= b->tree.zones.items[zone].least)
             continue;
         if (!may_take(b, m, i, item))
             continue;

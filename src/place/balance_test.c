@@ -89,6 +89,36 @@ static void racks_are_even_and_move_little(void **state)
     cluster_free(&is);
 }
 
+/* Three rows of four racks with four nodes each, six shards: two in each row, and never two in a rack. */
+static void zones_are_even_and_move_little(void **state)
+{
+    struct cluster was = cluster_new(48, 4, 4);
+    (void)state;
+
+    for (size_t i = 0; i < was.count; i++) {
+        was.targets[i].domain = 1 + was.targets[i].node / 4;
+        was.targets[i].zone = 1 + was.targets[i].node / 16;
+    }
+    struct place_table before = table_balanced(&was, NULL, 13, 6);
+    struct cluster is = cluster_copy(&was);
+    cluster_set_node(&is, 17, false);
+    struct place_table after = table_balanced(&is, &before, 13, 6);
+    for (uint32_t p = 0; p < 1u << 13; p++) {
+        unsigned in_zone[4] = {0}, in_domain[13] = {0};
+        for (unsigned i = 0; i < 6; i++) {
+            const struct place_target *t = &is.targets[table_rows(&after)[p].target[i]];
+            assert_true(++in_zone[t->zone] <= 2 && ++in_domain[t->domain] <= 1);
+        }
+    }
+    const struct movement m = table_movement(&was, &before, &is, &after);
+    assert_in_range(m.moved * 100 / m.least, 90, 108);
+    assert_in_range(table_fullest(&is, &after) * 100, 95, 106);
+    table_free(&before);
+    table_free(&after);
+    cluster_free(&was);
+    cluster_free(&is);
+}
+
 static void more_weight_takes_shards_from_others_only(void **state)
 {
     struct cluster c = cluster_new(24, 4, 1);
@@ -224,6 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_that_joins_or_leaves_moves_little_else_and_loads_stay_even),
         cmocka_unit_test(racks_are_even_and_move_little),
+        cmocka_unit_test(zones_are_even_and_move_little),
         cmocka_unit_test(more_weight_takes_shards_from_others_only),
         cmocka_unit_test(nothing_moves_when_nothing_changes),
         cmocka_unit_test(every_table_of_a_chain_keeps_the_spread_rules),

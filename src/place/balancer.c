@@ -59,6 +59,8 @@ int balancer_init(struct balancer *b, const struct place_target *targets, size_t
         b->some_least |= b->tree.nodes.items[i].least > 0;
     for (uint32_t i = 0; i < b->tree.domains.count; i++)
         b->some_least |= b->tree.domains.items[i].least > 0;
+    for (uint32_t i = 0; i < b->tree.zones.count; i++)
+        b->some_least |= b->tree.zones.items[i].least > 0;
     tree_share(&b->tree);
     set_loads(b);
     return 0;
@@ -78,6 +80,7 @@ static void member_at(const struct balancer *b, struct members *m, unsigned i, u
     m->target[i] = item;
     m->node[i] = item == UINT32_MAX ? UINT32_MAX : b->tree.targets.items[item].parent;
     m->domain[i] = item == UINT32_MAX ? UINT32_MAX : b->tree.nodes.items[m->node[i]].parent;
+    m->zone[i] = item == UINT32_MAX ? UINT32_MAX : b->tree.domains.items[m->domain[i]].parent;
 }
 
 void members_of(const struct balancer *b, const struct place_row *row, struct members *m)
@@ -87,27 +90,33 @@ void members_of(const struct balancer *b, const struct place_row *row, struct me
         member_at(b, m, i, item_at(b, row, i));
 }
 
+static bool is_full(const struct tree_level *level, const uint32_t *of, unsigned width,
+                    uint32_t which)
+{
+    return count_of(of, width, which) >= level->items[which].most;
+}
+
 bool may_take(const struct balancer *b, const struct members *m, unsigned i, uint32_t item)
 {
-    const unsigned width = b->tree.width;
-    const uint32_t node = b->tree.targets.items[item].parent;
-    const uint32_t domain = b->tree.nodes.items[node].parent;
+    const struct tree *tree = &b->tree;
+    const unsigned width = tree->width;
+    const uint32_t node = tree->targets.items[item].parent;
+    const uint32_t domain = tree->nodes.items[node].parent;
+    const uint32_t zone = tree->domains.items[domain].parent;
 
     if (count_of(m->target, width, item) > 0)
         return false;
     if (node == m->node[i])
         return true;
-    if (count_of(m->node, width, node) >= b->tree.nodes.items[node].most)
-        return false;
-    if (domain != m->domain[i] &&
-        count_of(m->domain, width, domain) >= b->tree.domains.items[domain].most)
+    if (is_full(&tree->nodes, m->node, width, node) ||
+        (domain != m->domain[i] && is_full(&tree->domains, m->domain, width, domain)) ||
+        (zone != m->zone[i] && is_full(&tree->zones, m->zone, width, zone)))
         return false;
     if (!b->some_least || m->node[i] == UINT32_MAX)
         return true;
-    if (count_of(m->node, width, m->node[i]) <= b->tree.nodes.items[m->node[i]].least)
-        return false;
-    return domain == m->domain[i] ||
-           count_of(m->domain, width, m->domain[i]) > b->tree.domains.items[m->domain[i]].least;
+    return !has_only_least(&tree->nodes, m->node, width, m->node[i]) &&
+           (domain == m->domain[i] || !has_only_least(&tree->domains, m->domain, width, m->domain[i])) &&
+           (zone == m->zone[i] || !has_only_least(&tree->zones, m->zone, width, m->zone[i]));
 }
 
 void put(struct balancer *b, struct place_row *row, struct members *m, unsigned i, uint32_t item)

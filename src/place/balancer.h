@@ -38,7 +38,7 @@ struct receivers {
 
 /*
  * struct balancer - Targets and nodes are meant by their index in the tree.
- * @some_least: the spread rules give some nodes or domains a shard of each set at least
+ * @some_least: the spread rules give some nodes, domains or zones a shard of each set at least
  * @item_of: by index in the caller's list; UINT32_MAX: not placeable
  * @rows: what is being balanced; @hashed: what hashing gives
  * @moved: positions that were given to somebody so far
@@ -58,7 +58,8 @@ struct balancer {
 
 /* A set in terms of the tree; UINT32_MAX where nobody is. */
 struct members {
-    uint32_t target[PLACE_WIDTH_MAX], node[PLACE_WIDTH_MAX], domain[PLACE_WIDTH_MAX];
+    uint32_t target[PLACE_WIDTH_MAX], node[PLACE_WIDTH_MAX], domain[PLACE_WIDTH_MAX],
+        zone[PLACE_WIDTH_MAX];
 };
 
 /* Return: 0, or as tree_create(); to be finished either way. Loads are none yet. */
@@ -91,6 +92,13 @@ static inline unsigned count_of(const uint32_t *of, unsigned width, uint32_t whi
     for (unsigned i = 0; i < width; i++)
         count += of[i] == which;
     return count;
+}
+
+/* Has it no more of the set than the spread rules give it at least? */
+static inline bool has_only_least(const struct tree_level *level, const uint32_t *of, unsigned width,
+                                  uint32_t which)
+{
+    return count_of(of, width, which) <= level->items[which].least;
 }
 
 /* The order in which partitions are gone through: neighbours far apart. */

@@ -20,12 +20,16 @@ int place_check(struct place_verdict *verdict, const struct place_target *target
     verdict->targets = tree.targets.count;
     verdict->nodes = tree.nodes.count;
     verdict->domains = tree.domains.count;
+    verdict->zones = tree.zones.count;
     for (uint32_t i = 0; i < tree.nodes.count; i++)
         verdict->most_on_a_node = MAX(verdict->most_on_a_node, (unsigned)tree.nodes.items[i].most);
     for (uint32_t i = 0; i < tree.domains.count; i++)
         verdict->most_in_a_domain = MAX(verdict->most_in_a_domain, (unsigned)tree.domains.items[i].most);
+    for (uint32_t i = 0; i < tree.zones.count; i++)
+        verdict->most_in_a_zone = MAX(verdict->most_in_a_zone, (unsigned)tree.zones.items[i].most);
     verdict->survives_a_node = verdict->most_on_a_node <= m;
     verdict->survives_a_domain = verdict->most_in_a_domain <= m;
+    verdict->survives_a_zone = verdict->most_in_a_zone <= m;
     tree_destroy(&tree);
     return verdict->targets < k + m ? SHOAL_E_UNAVAILABLE : 0;
 }

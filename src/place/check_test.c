@@ -54,6 +54,29 @@ static void a_domain_with_more_than_m_shards_is_flagged(void **state)
     }
 }
 
+static void a_zone_with_more_than_m_shards_is_flagged(void **state)
+{
+    (void)state;
+
+    for (unsigned zones = 2; zones <= 6; zones++) {
+        struct cluster c = cluster_new(24, 1, 1);
+        struct place_verdict v;
+        c.zones = zones;
+        /* Racks of two, each in a zone. */
+        for (unsigned node = 0; node < 24; node++) {
+            cluster_set_domain(&c, node, 1 + node / 2);
+            c.targets[node].zone = 1 + node / 2 % zones;
+        }
+        assert_int_equal(place_check(&v, c.targets, c.count, 4, 2), 0);
+        assert_int_equal(v.domains, 12);
+        assert_int_equal(v.zones, zones);
+        assert_int_equal(v.most_in_a_domain, 1);
+        assert_int_equal(v.most_in_a_zone, (6 + zones - 1) / zones);
+        assert_int_equal(v.survives_a_zone, zones >= 3);
+        cluster_free(&c);
+    }
+}
+
 static void a_redundancy_out_of_bounds_is_refused(void **state)
 {
     struct cluster c = cluster_new(20, 1, 1);
@@ -93,6 +116,7 @@ int main(void)
         cmocka_unit_test(a_pool_without_distinct_targets_is_refused),
         cmocka_unit_test(a_node_with_more_than_m_shards_is_flagged),
         cmocka_unit_test(a_domain_with_more_than_m_shards_is_flagged),
+        cmocka_unit_test(a_zone_with_more_than_m_shards_is_flagged),
         cmocka_unit_test(a_redundancy_out_of_bounds_is_refused),
         cmocka_unit_test(the_logarithm_is_right_to_seven_digits),
     };

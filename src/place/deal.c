@@ -12,7 +12,7 @@ enum {
     TABULATED_STRIDE = 8,
 };
 
-/* Domains whose numbers differ by less than the width: dealt at most one to each position. */
+/* Zones whose numbers differ by less than the width: dealt at most one to each position. */
 struct run {
     uint64_t seed;
     uint32_t first;
@@ -21,8 +21,8 @@ struct run {
 
 struct dealer {
     const struct tree *tree;
-    uint8_t *places;   /* of each domain in its run: its number modulo the width */
-    uint32_t *run_of;  /* each domain */
+    uint8_t *places;   /* of each zone in its run: its number modulo the width */
+    uint32_t *run_of;  /* each zone */
     struct run *runs;
     uint32_t run_count;
     uint32_t permutation_count; /* 0: not tabulated */
@@ -68,18 +68,18 @@ struct dealer *dealer_create(const struct tree *tree)
     if (dealer == NULL)
         return NULL;
     dealer->tree = tree;
-    dealer->places = calloc(tree->domains.count + 1, sizeof(*dealer->places));
-    dealer->run_of = calloc(tree->domains.count + 1, sizeof(*dealer->run_of));
-    dealer->runs = calloc(tree->domains.count + 1, sizeof(*dealer->runs));
+    dealer->places = calloc(tree->zones.count + 1, sizeof(*dealer->places));
+    dealer->run_of = calloc(tree->zones.count + 1, sizeof(*dealer->run_of));
+    dealer->runs = calloc(tree->zones.count + 1, sizeof(*dealer->runs));
     if (dealer->places == NULL || dealer->run_of == NULL || dealer->runs == NULL) {
         dealer_destroy(dealer);
         return NULL;
     }
 
     uint64_t last = UINT64_MAX;
-    for (uint32_t i = 0; i < tree->domains.count; i++) {
-        /* The upper half of a key tells a rack from a node that is a domain of its own. */
-        const uint64_t key = tree->domains.items[i].key;
+    for (uint32_t i = 0; i < tree->zones.count; i++) {
+        /* The upper half of a key tells a zone from a rack or a node that is one of its own. */
+        const uint64_t key = tree->zones.items[i].key;
         const uint32_t number = (uint32_t)key;
         const uint64_t run = (key >> 32 << 32) | number / width;
         if (run != last) {
@@ -119,18 +119,18 @@ static const uint8_t *deal_run(const struct dealer *dealer, const struct run *ru
     return room;
 }
 
-unsigned deal_position(const struct dealer *dealer, uint64_t seed, uint32_t domain)
+unsigned deal_position(const struct dealer *dealer, uint64_t seed, uint32_t zone)
 {
     uint8_t room[PLACE_WIDTH_MAX];
 
-    return deal_run(dealer, &dealer->runs[dealer->run_of[domain]], seed,
-                    room)[dealer->places[domain]];
+    return deal_run(dealer, &dealer->runs[dealer->run_of[zone]], seed,
+                    room)[dealer->places[zone]];
 }
 
-void deal_domains(const struct dealer *dealer, const struct score_table *scores, uint64_t seed,
+void deal_zones(const struct dealer *dealer, const struct score_table *scores, uint64_t seed,
                   int32_t winners[PLACE_WIDTH_MAX])
 {
-    const struct tree_level *domains = &dealer->tree->domains;
+    const struct tree_level *zones = &dealer->tree->zones;
     uint64_t best[PLACE_WIDTH_MAX];
     uint8_t permuted[PLACE_WIDTH_MAX];
 
@@ -144,7 +144,7 @@ void deal_domains(const struct dealer *dealer, const struct score_table *scores,
         for (uint32_t i = run->first; i < run->first + run->count; i++) {
             const unsigned position = positions[dealer->places[i]];
             uint64_t cost;
-            if (score_beats(scores, seed, &domains->candidates[i], best[position], &cost)) {
+            if (score_beats(scores, seed, &zones->candidates[i], best[position], &cost)) {
                 best[position] = cost;
                 winners[position] = (int32_t)i;
             }

@@ -2,15 +2,15 @@
 /*
  * How a set is put together.
  *
- * 1. *Deal.* For each partition the failure domains are dealt out among the positions of the set,
- *    as cards are: each run of `width` domains gets a permutation of the positions. A domain that
- *    comes or goes is dealt to one position and cannot disturb the others. (Ranking the domains and
- *    taking the first six would be simpler; but then one that leaves shifts those behind it, each
- *    to a position whose shard it does not have.)
- * 2. *Choose.* At each position the domains dealt to it compete by weighted rendezvous. The
- *    winner's nodes compete likewise, then that node's targets.
- * 3. *Fill.* Positions that no domain was dealt to take the best of all nodes: those with fewest
- *    shards of the set first, then those in the domains with fewest.
+ * 1. *Deal.* For each partition the zones (without any, the failure domains; without those, the
+ *    nodes) are dealt out among the positions of the set, as cards are: each run of `width` zones gets
+ *    a permutation of the positions. A zone that comes or goes is dealt to one position and cannot
+ *    disturb the others. (Ranking the zones and taking the first six would be simpler; but then one
+ *    that leaves shifts those behind it, each to a position whose shard it does not have.)
+ * 2. *Choose.* At each position the zones dealt to it compete by weighted rendezvous. The winner's
+ *    domains compete likewise, then that one's nodes, then that node's targets.
+ * 3. *Fill.* Positions that no zone was dealt to take the best of all nodes: those with fewest shards
+ *    of the set first, then those in the domains, and then in the zones, with fewest.
  */
 #include "place/draw.h"
 
@@ -59,6 +59,7 @@ static void take(struct drawer *d, struct draft *draft, unsigned position, uint3
 {
     struct tree_item *node = &d->tree.nodes.items[node_index];
     struct tree_item *domain = &d->tree.domains.items[node->parent];
+    struct tree_item *zone = &d->tree.zones.items[domain->parent];
     const uint32_t chosen = choose_child(d, &d->tree.targets, node, draft->seed);
     struct tree_item *target = &d->tree.targets.items[chosen];
 
@@ -68,6 +69,7 @@ static void take(struct drawer *d, struct draft *draft, unsigned position, uint3
     target->used++;
     node->used++;
     domain->used++;
+    zone->used++;
 }
 
 /* Step 3: the best of all nodes that have a target left, or -1. */
@@ -82,9 +84,10 @@ static int32_t choose_filler(const struct drawer *d, const struct draft *draft, 
     for (uint32_t i = 0; i < nodes->count; i++) {
         const struct tree_item *node = &nodes->items[i];
         const struct tree_item *domain = &d->tree.domains.items[node->parent];
+        const struct tree_item *zone = &d->tree.zones.items[domain->parent];
         if (node->used == node->count)
             continue;
-        const unsigned rank = node->used * 16u + domain->used;
+        const unsigned rank = (node->used * 16u + domain->used) * 16u + zone->used;
         if (rank > best_rank)
             continue;
         const uint64_t to_beat = rank < best_rank ? UINT64_MAX : best_cost;
@@ -101,9 +104,11 @@ static void forget(struct drawer *d, const struct draft *draft)
     for (unsigned i = 0; i < draft->taken; i++) {
         struct tree_item *target = &d->tree.targets.items[draft->targets[i]];
         struct tree_item *node = &d->tree.nodes.items[target->parent];
+        struct tree_item *domain = &d->tree.domains.items[node->parent];
         target->used = 0;
         node->used = 0;
-        d->tree.domains.items[node->parent].used = 0;
+        domain->used = 0;
+        d->tree.zones.items[domain->parent].used = 0;
     }
 }
 
@@ -121,11 +126,13 @@ void draw_row(struct drawer *d, uint32_t partition, struct place_row *row)
     int32_t winners[PLACE_WIDTH_MAX];
 
     row_clear(row);
-    deal_domains(d->dealer, &d->scores, draft.seed, winners);
+    deal_zones(d->dealer, &d->scores, draft.seed, winners);
     for (unsigned i = 0; i < width; i++) {
         if (winners[i] < 0)
             continue;
-        const struct tree_item *domain = &d->tree.domains.items[winners[i]];
+        const struct tree_item *zone = &d->tree.zones.items[winners[i]];
+        const struct tree_item *domain =
+            &d->tree.domains.items[choose_child(d, &d->tree.domains, zone, draft.seed)];
         take(d, &draft, i, choose_child(d, &d->tree.nodes, domain, draft.seed));
     }
     for (unsigned i = 0; i < width; i++) {

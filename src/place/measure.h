@@ -4,7 +4,7 @@
  *
  * What stands on the other side of a ratio is worked out here, in floating point and apart from the
  * code that is measured: the share of each target in the best placement that the spread rules
- * allow. Shares are in proportion to weight; but no node (domain) holds more shards of a set than
+ * allow. Shares are in proportion to weight; but no node (domain, zone) holds more shards of a set than
  * another that could hold as many, plus one. Like water in vessels: a level for all, between what
  * the rules give each at least and at most.
  */
@@ -23,6 +23,7 @@
 struct cluster {
     size_t count;
     unsigned nodes, targets_per_node;
+    unsigned zones; /* as cluster_set_domain() deals domains to them; 0: none */
     struct place_target *targets;
 };
 
@@ -71,6 +72,17 @@ static inline void cluster_set_node(struct cluster *c, unsigned node, bool place
     for (size_t i = 0; i < c->count; i++) {
         if (c->targets[i].node == node)
             c->targets[i].placeable = placeable;
+    }
+}
+
+/* Nodes without a domain are dealt to zones by themselves; some of either to none. */
+static inline void cluster_set_domain(struct cluster *c, unsigned node, uint32_t domain)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        if (c->targets[i].node != node)
+            continue;
+        c->targets[i].domain = domain;
+        c->targets[i].zone = c->zones == 0 ? 0 : (domain != 0 ? domain : node) % (c->zones + 1);
     }
 }
 
@@ -174,24 +186,28 @@ static inline void bound_vessels(struct vessel *vessels, size_t count, unsigned 
     }
 }
 
-/* The share of each target, in shards of one set. Nodes and domains have numbers below @nodes. */
+/* The share of each target, in shards of one set. Nodes, domains and zones have numbers below @nodes. */
 static inline double *cluster_shares(const struct cluster *c, unsigned width)
 {
     const size_t domains_count = (size_t)c->nodes * 2;
+    const size_t zones_count = (size_t)c->nodes + domains_count;
+    struct vessel *zones = calloc(zones_count, sizeof(*zones));
     struct vessel *domains = calloc(domains_count, sizeof(*domains));
     struct vessel *nodes = calloc(c->nodes, sizeof(*nodes));
     struct vessel *targets = calloc(c->count, sizeof(*targets));
+    unsigned *zone_of = calloc(domains_count, sizeof(*zone_of));
     unsigned *domain_of = calloc(c->nodes, sizeof(*domain_of));
     unsigned *node_of = calloc(c->count, sizeof(*node_of));
-    unsigned *of_all = calloc(domains_count, sizeof(*of_all));
+    unsigned *of_all = calloc(zones_count, sizeof(*of_all));
     double *shares = calloc(c->count, sizeof(*shares));
 
-    CHECK(domains != NULL && nodes != NULL && targets != NULL && domain_of != NULL &&
-          node_of != NULL && of_all != NULL && shares != NULL);
+    CHECK(zones != NULL && domains != NULL && nodes != NULL && targets != NULL && zone_of != NULL &&
+          domain_of != NULL && node_of != NULL && of_all != NULL && shares != NULL);
     for (size_t i = 0; i < c->count; i++) {
         const struct place_target *t = &c->targets[i];
         node_of[i] = t->node;
         domain_of[t->node] = t->domain != 0 ? t->domain : c->nodes + t->node;
+        zone_of[domain_of[t->node]] = t->zone != 0 ? t->zone : c->nodes + domain_of[t->node];
         if (!t->placeable || t->weight == 0)
             continue;
         targets[i] = (struct vessel){.weight = t->weight, .most = 1};
@@ -205,7 +221,17 @@ static inline double *cluster_shares(const struct cluster *c, unsigned width)
         domains[domain_of[i]].least += nodes[i].least;
     }
     bound_vessels(domains, domains_count, width);
-    share_out(domains, of_all, 0, domains_count, width);
+    for (size_t i = 0; i < domains_count; i++) {
+        zones[zone_of[i]].weight += domains[i].weight;
+        zones[zone_of[i]].most += domains[i].most;
+        zones[zone_of[i]].least += domains[i].least;
+    }
+    bound_vessels(zones, zones_count, width);
+    share_out(zones, of_all, 0, zones_count, width);
+    for (unsigned i = 0; i < zones_count; i++) {
+        if (zones[i].weight > 0)
+            share_out(domains, zone_of, i, domains_count, zones[i].share);
+    }
     for (unsigned i = 0; i < domains_count; i++) {
         if (domains[i].weight > 0)
             share_out(nodes, domain_of, i, c->nodes, domains[i].share);
@@ -218,6 +244,8 @@ static inline double *cluster_shares(const struct cluster *c, unsigned width)
     }
     for (size_t i = 0; i < c->count; i++)
         shares[i] = targets[i].share;
+    free(zones);
+    free(zone_of);
     free(domains);
     free(nodes);
     free(targets);

@@ -16,6 +16,7 @@
  * - no target twice;
  * - one shard a node while there are nodes enough, else as evenly as can be;
  * - one shard a failure domain while there are domains enough, else as evenly as can be;
+ * - likewise over zones of several domains, as far as the rules above leave a choice;
  * - shares in proportion to weight, as far as the rules above leave a choice;
  * - a target that joins or leaves moves little else. A position is what holds a shard, so what
  *   counts as moved is a position that changes its target.
@@ -53,6 +54,8 @@ enum {
  * @node: the machine. Best small and dense, as @id.
  * @domain: what fails together, such as a rack; 0 if the node is a domain of its own. All nodes in
  *          one domain is as good as no domains.
+ * @zone: what several domains share, such as a row of racks; 0 if the domain is a zone of its own. All
+ *        in one zone is as good as no zones.
  * @placeable: false for one that is out. It may stay in the list, so that indexes stay.
  */
 struct place_target {
@@ -60,6 +63,7 @@ struct place_target {
     uint32_t weight;
     uint32_t node;
     uint32_t domain;
+    uint32_t zone;
     bool placeable;
 };
 
@@ -101,8 +105,8 @@ int place_table_init(struct place_table *table, void *memory, size_t memory_byte
  * With fewer targets than a width some positions are PLACE_NONE, not always the last: the others
  * keep theirs.
  *
- * Return: 0; SHOAL_E_INVALID for bits or widths out of range, an id listed twice, or a node in two
- * domains; SHOAL_E_TOO_LARGE for more than PLACE_TARGETS_MAX targets; SHOAL_E_NO_MEMORY when there
+ * Return: 0; SHOAL_E_INVALID for bits or widths out of range, an id listed twice, a node in two
+ * domains, or a domain in two zones; SHOAL_E_TOO_LARGE for more than PLACE_TARGETS_MAX targets; SHOAL_E_NO_MEMORY when there
  * is no room to work in.
  */
 int place_table_build(struct place_table *table, void *memory, size_t memory_bytes,
@@ -171,10 +175,13 @@ struct place_verdict {
     unsigned targets;          /* placeable ones */
     unsigned nodes;            /* that have one */
     unsigned domains;          /* likewise */
+    unsigned zones;            /* likewise */
     unsigned most_on_a_node;   /* shards of one set that a single node may hold */
     unsigned most_in_a_domain; /* likewise */
+    unsigned most_in_a_zone;   /* likewise */
     bool survives_a_node;      /* a node may fail and every set keeps k: most_on_a_node <= m */
     bool survives_a_domain;
+    bool survives_a_zone;
 };
 
 /*

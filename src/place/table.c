@@ -61,10 +61,10 @@ int place_table_build(struct place_table *table, void *memory, size_t memory_byt
 
 /*
  * What differs between two lists of targets, for one width.
- * @was: the domains that a target of the former list is in, by index of the list; UINT32_MAX: it is
- *       not placeable
- * @gone: of the former tree's domains: differs, or is no more
- * @fresh: indexes of the new tree's domains that differ, or were not there
+ * @was: the zone that a target of the former list is in, by index of the list; UINT32_MAX: it is not
+ *       placeable
+ * @gone: of the former tree's zones: differs, or is no more
+ * @fresh: indexes of the new tree's zones that differ, or were not there
  */
 struct change {
     struct drawer before, after;
@@ -74,31 +74,48 @@ struct change {
     uint32_t fresh_count, gone_count;
 };
 
-static bool domains_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
-                              const struct tree_item *y)
+static bool nodes_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
+                            const struct tree_item *y)
 {
-    if (x->count != y->count)
+    if (x->key != y->key || x->count != y->count)
         return false;
     for (uint32_t i = 0; i < x->count; i++) {
-        const struct tree_item *m = &a->nodes.items[x->first + i];
-        const struct tree_item *n = &b->nodes.items[y->first + i];
-        if (m->key != n->key || m->count != n->count)
+        const struct tree_item *t = &a->targets.items[x->first + i];
+        const struct tree_item *u = &b->targets.items[y->first + i];
+        if (t->key != u->key || t->weight != u->weight || t->index != u->index)
             return false;
-        for (uint32_t j = 0; j < m->count; j++) {
-            const struct tree_item *t = &a->targets.items[m->first + j];
-            const struct tree_item *u = &b->targets.items[n->first + j];
-            if (t->key != u->key || t->weight != u->weight || t->index != u->index)
-                return false;
-        }
     }
     return true;
 }
 
-/* Both lists of domains are in the order of their keys. */
-static void compare_domains(struct change *c)
+static bool domains_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
+                              const struct tree_item *y)
 {
-    const struct tree_level *old = &c->before.tree.domains;
-    const struct tree_level *new = &c->after.tree.domains;
+    if (x->key != y->key || x->count != y->count)
+        return false;
+    for (uint32_t i = 0; i < x->count; i++)
+        if (!nodes_are_equal(a, &a->nodes.items[x->first + i], b, &b->nodes.items[y->first + i]))
+            return false;
+    return true;
+}
+
+static bool zones_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
+                            const struct tree_item *y)
+{
+    if (x->count != y->count)
+        return false;
+    for (uint32_t i = 0; i < x->count; i++)
+        if (!domains_are_equal(a, &a->domains.items[x->first + i], b,
+                               &b->domains.items[y->first + i]))
+            return false;
+    return true;
+}
+
+/* Both lists of zones are in the order of their keys. */
+static void compare_zones(struct change *c)
+{
+    const struct tree_level *old = &c->before.tree.zones;
+    const struct tree_level *new = &c->after.tree.zones;
     uint32_t i = 0;
     uint32_t j = 0;
 
@@ -110,8 +127,8 @@ static void compare_domains(struct change *c)
         } else if (i == old->count || new->items[j].key < old->items[i].key) {
             c->fresh[c->fresh_count++] = j++;
         } else {
-            if (!domains_are_equal(&c->before.tree, &old->items[i], &c->after.tree,
-                                   &new->items[j])) {
+            if (!zones_are_equal(&c->before.tree, &old->items[i], &c->after.tree,
+                                 &new->items[j])) {
                 c->gone[i] = true;
                 c->gone_count++;
                 c->fresh[c->fresh_count++] = j;
@@ -132,6 +149,13 @@ static void change_free(struct change *c)
     free(c);
 }
 
+static uint32_t zone_of(const struct tree *tree, uint32_t target)
+{
+    const uint32_t node = tree->targets.items[target].parent;
+
+    return tree->domains.items[tree->nodes.items[node].parent].parent;
+}
+
 static struct change *change_create(const struct place_target *before, size_t before_count,
                                     const struct place_target *targets, size_t count,
                                     unsigned width, int *error)
@@ -147,16 +171,15 @@ static struct change *change_create(const struct place_target *before, size_t be
     if (*error == 0) {
         const struct tree *tree = &c->before.tree;
         c->was = malloc((before_count + 1) * sizeof(*c->was));
-        c->gone = calloc(tree->domains.count + 1, sizeof(*c->gone));
-        c->fresh = calloc(c->after.tree.domains.count + 1, sizeof(*c->fresh));
+        c->gone = calloc(tree->zones.count + 1, sizeof(*c->gone));
+        c->fresh = calloc(c->after.tree.zones.count + 1, sizeof(*c->fresh));
         if (c->was == NULL || c->gone == NULL || c->fresh == NULL) {
             *error = SHOAL_E_NO_MEMORY;
         } else {
             memset(c->was, 0xff, (before_count + 1) * sizeof(*c->was));
             for (uint32_t i = 0; i < tree->targets.count; i++)
-                c->was[tree->targets.items[i].index] =
-                    tree->nodes.items[tree->targets.items[i].parent].parent;
-            compare_domains(c);
+                c->was[tree->targets.items[i].index] = zone_of(tree, i);
+            compare_zones(c);
         }
     }
     if (*error != 0) {
@@ -167,7 +190,7 @@ static struct change *change_create(const struct place_target *before, size_t be
 }
 
 /*
- * Could the change touch this set? Nothing can but a domain that was in it and changed, or one that
+ * Could the change touch this set? Nothing can but a zone that was in it and changed, or one that
  * wins the position to which it is dealt. A position that nobody was dealt to is open to all nodes.
  */
 static bool row_is_touched(const struct change *c, uint32_t partition, const struct place_row *row)
@@ -188,10 +211,10 @@ static bool row_is_touched(const struct change *c, uint32_t partition, const str
         const unsigned position = deal_position(c->after.dealer, seed, c->fresh[i]);
         uint64_t to_beat = UINT64_MAX;
         uint64_t cost;
-        score_beats(&d->scores, seed, &d->tree.domains.candidates[holders[position]], UINT64_MAX,
+        score_beats(&d->scores, seed, &d->tree.zones.candidates[holders[position]], UINT64_MAX,
                     &to_beat);
         /* Of two that draw the same the first in the tree wins: let the drawing tell. */
-        if (score_beats(&c->after.scores, seed, &c->after.tree.domains.candidates[c->fresh[i]],
+        if (score_beats(&c->after.scores, seed, &c->after.tree.zones.candidates[c->fresh[i]],
                         to_beat == UINT64_MAX ? to_beat : to_beat + 1, &cost))
             return true;
     }

@@ -76,7 +76,7 @@ static void one_build_gives_each_width_the_table_it_would_have_alone(void **stat
     cluster_free(&c);
 }
 
-static void shards_are_spread_over_nodes_then_over_domains(void **state)
+static void shards_are_spread_over_nodes_then_over_domains_and_zones(void **state)
 {
     (void)state;
 
@@ -137,6 +137,14 @@ static void nonsense_is_refused(void **state)
     c.targets[3].id = 3;
     c.targets[3].domain = 1;
     assert_int_equal(place_table_build(&t, rows, sizeof(rows), c.targets, 8, 4, 64), invalid);
+    c.targets[2].domain = 1;
+    assert_int_equal(place_table_build(&t, rows, sizeof(rows), c.targets, 8, 4, 64), 0);
+    c.targets[3].zone = 2; /* a node in two */
+    assert_int_equal(place_table_build(&t, rows, sizeof(rows), c.targets, 8, 4, 64), invalid);
+    c.targets[2].zone = 2;
+    assert_int_equal(place_table_build(&t, rows, sizeof(rows), c.targets, 8, 4, 64), 0);
+    cluster_set_domain(&c, 2, 1); /* a domain in two */
+    assert_int_equal(place_table_build(&t, rows, sizeof(rows), c.targets, 8, 4, 64), invalid);
     cluster_free(&c);
 }
 
@@ -161,7 +169,7 @@ int main(void)
         cmocka_unit_test(a_table_is_the_same_in_whatever_order_targets_are_listed),
         cmocka_unit_test(the_table_of_a_known_cluster_never_changes),
         cmocka_unit_test(one_build_gives_each_width_the_table_it_would_have_alone),
-        cmocka_unit_test(shards_are_spread_over_nodes_then_over_domains),
+        cmocka_unit_test(shards_are_spread_over_nodes_then_over_domains_and_zones),
         cmocka_unit_test(a_table_that_is_updated_is_the_one_built_from_nothing),
         cmocka_unit_test(a_target_that_is_out_counts_as_not_listed),
         cmocka_unit_test(nonsense_is_refused),

@@ -13,19 +13,18 @@
 #include "base/random.h"
 #include "place/measure.h"
 
-/* Small clusters of every shape: few nodes, few domains, lopsided ones, drives that are out. */
+/* Small clusters of every shape: few nodes, domains, zones, lopsided ones, drives that are out. */
 static inline struct cluster random_cluster(struct prng *prng)
 {
     const unsigned nodes = 1 + (unsigned)prng_below(prng, 20);
     const unsigned per_node = 1 + (unsigned)prng_below(prng, 5);
     const unsigned domains = (unsigned)prng_below(prng, MIN(nodes, 8u));
     struct cluster c = cluster_new(nodes, per_node, 1);
-    uint32_t domain = 0;
 
+    c.zones = prng_chance(prng, 1, 2) ? 0 : (unsigned)prng_below(prng, 5);
+    for (unsigned node = 0; node < nodes; node++)
+        cluster_set_domain(&c, node, (uint32_t)prng_below(prng, domains + 1));
     for (size_t i = 0; i < c.count; i++) {
-        if (i % per_node == 0)
-            domain = (uint32_t)prng_below(prng, domains + 1);
-        c.targets[i].domain = domain;
         c.targets[i].placeable = !prng_chance(prng, 1, 5);
         if (prng_chance(prng, 1, 20))
             c.targets[i].weight = 0;
@@ -54,13 +53,11 @@ static inline void random_change(struct prng *prng, struct cluster *c)
         c->targets[at].weight = (uint32_t)prng_below(prng, 9000);
         break;
     default:
-        for (size_t i = 0; i < c->count; i++)
-            if (c->targets[i].node == node)
-                c->targets[i].domain = domain;
+        cluster_set_domain(c, node, domain);
     }
 }
 
-/* Nobody twice, nobody who is out, and no more on a node or in a domain than the verdict says. */
+/* Nobody twice, nobody who is out, and no more on a node, in a domain or a zone than the verdict says. */
 static inline void check_set(const struct cluster *c, const struct place_table *table,
                              uint32_t partition, const struct place_verdict *verdict)
 {
@@ -71,6 +68,7 @@ static inline void check_set(const struct cluster *c, const struct place_table *
     for (unsigned i = 0; i < PLACE_WIDTH_MAX; i++) {
         unsigned on_node = 0;
         unsigned in_domain = 0;
+        unsigned in_zone = 0;
         if (i >= width)
             assert_int_equal(row->target[i], PLACE_NONE);
         if (row->target[i] == PLACE_NONE)
@@ -84,11 +82,15 @@ static inline void check_set(const struct cluster *c, const struct place_table *
             assert_true(a->placeable && a->weight > 0);
             assert_true(i == j || a->id != b->id);
             on_node += a->node == b->node;
-            in_domain += a->node == b->node || (a->domain == b->domain && a->domain != 0);
+            const bool alike = a->node == b->node || (a->domain == b->domain && a->domain != 0);
+            in_domain += alike;
+            in_zone += alike || (a->zone == b->zone && a->zone != 0);
         }
         assert_true(on_node <= verdict->most_on_a_node);
         if (verdict->domains > 1 && verdict->domains != verdict->nodes)
             assert_true(in_domain <= verdict->most_in_a_domain);
+        if (verdict->zones > 1 && verdict->zones != verdict->domains)
+            assert_true(in_zone <= verdict->most_in_a_zone);
     }
     assert_int_equal(filled, MIN(verdict->targets, width));
 }

@@ -7,14 +7,14 @@
 #include "base/macros.h"
 #include "shoal/error.h"
 
-/* The same number as a domain, a node and a target is three different candidates. */
+/* The same number as a domain, a node and a target is three different candidates; zones are dealt as domains. */
 #define DOMAIN_SALT UINT64_C(0x5851f42d4c957f2d)
 #define NODE_SALT UINT64_C(0x14057b7ef767814f)
 #define TARGET_SALT UINT64_C(0x2545f4914f6cdd1d)
 
 struct sorted {
-    uint64_t domain; /* key */
-    uint32_t label;
+    uint64_t zone, domain; /* keys */
+    uint32_t zone_label, label;
     uint32_t node;
     uint32_t id;
     uint32_t weight;
@@ -52,6 +52,15 @@ static int compare_by_domain(const void *left, const void *right)
     return by_domain != 0 ? by_domain : compare_by_node(left, right);
 }
 
+static int compare_by_zone(const void *left, const void *right)
+{
+    const struct sorted *a = left;
+    const struct sorted *b = right;
+    const int by_zone = compare_u64(a->zone, b->zone);
+
+    return by_zone != 0 ? by_zone : compare_by_domain(left, right);
+}
+
 /* A node without a label, or with the label that all have, is a domain of its own. */
 static void name_domains(struct sorted *sorted, size_t count)
 {
@@ -62,6 +71,19 @@ static void name_domains(struct sorted *sorted, size_t count)
     for (size_t i = 0; i < count; i++) {
         const bool own = one_for_all || sorted[i].label == 0;
         sorted[i].domain = own ? UINT64_C(1) << 32 | sorted[i].node : sorted[i].label;
+    }
+}
+
+/* Likewise a domain is a zone of its own. */
+static void name_zones(struct sorted *sorted, size_t count)
+{
+    bool one_for_all = true;
+
+    for (size_t i = 1; i < count; i++)
+        one_for_all &= sorted[i].zone_label == sorted[0].zone_label;
+    for (size_t i = 0; i < count; i++) {
+        const bool own = one_for_all || sorted[i].zone_label == 0;
+        sorted[i].zone = own ? sorted[i].domain : UINT64_C(2) << 32 | sorted[i].zone_label;
     }
 }
 
@@ -86,11 +108,20 @@ static int sort_targets(struct sorted *sorted, size_t count)
     }
     sort_by(sorted, count, compare_by_node);
     for (size_t i = 1; i < count; i++) {
-        if (sorted[i].node == sorted[i - 1].node && sorted[i].label != sorted[i - 1].label)
+        if (sorted[i].node == sorted[i - 1].node &&
+            (sorted[i].label != sorted[i - 1].label ||
+             sorted[i].zone_label != sorted[i - 1].zone_label))
             return SHOAL_E_INVALID;
     }
     name_domains(sorted, count);
     sort_by(sorted, count, compare_by_domain);
+    for (size_t i = 1; i < count; i++) {
+        if (sorted[i].label != 0 && sorted[i].label == sorted[i - 1].label &&
+            sorted[i].zone_label != sorted[i - 1].zone_label)
+            return SHOAL_E_INVALID;
+    }
+    name_zones(sorted, count);
+    sort_by(sorted, count, compare_by_zone);
     return 0;
 }
 
@@ -112,7 +143,9 @@ static void grow_tree(struct tree *tree, const struct sorted *sorted, size_t cou
 {
     for (size_t i = 0; i < count; i++) {
         const struct sorted *s = &sorted[i];
-        struct tree_item *domain = item_at(&tree->domains, s->domain, 0, tree->nodes.count);
+        struct tree_item *zone = item_at(&tree->zones, s->zone, 0, tree->domains.count);
+        struct tree_item *domain =
+            item_at(&tree->domains, s->domain, tree->zones.count - 1, tree->nodes.count);
         struct tree_item *node =
             item_at(&tree->nodes, s->node, tree->domains.count - 1, tree->targets.count);
         struct tree_item *target = item_at(&tree->targets, s->id, tree->nodes.count - 1, 0);
@@ -122,6 +155,8 @@ static void grow_tree(struct tree *tree, const struct sorted *sorted, size_t cou
         node->count = tree->targets.count - node->first;
         domain->weight += s->weight;
         domain->count = tree->nodes.count - domain->first;
+        zone->weight += s->weight;
+        zone->count = tree->domains.count - zone->first;
     }
 }
 
@@ -156,7 +191,27 @@ static unsigned even_level(const struct tree_level *items, unsigned width)
     return width;
 }
 
-/* Nodes first, for that rule comes first; a domain then has room for what its nodes may hold. */
+/* The bounds of a level, whose room is known, and from them the room of the level above. */
+static void bound_level(const struct tree_level *level, struct tree_level *above, unsigned width)
+{
+    const unsigned even = even_level(level, width);
+
+    for (uint32_t i = 0; i < level->count; i++) {
+        struct tree_item *item = &level->items[i];
+        item->most = (uint8_t)most_at(item, even);
+        item->least = (uint8_t)most_at(item, even - 1);
+        if (above == NULL)
+            continue;
+        struct tree_item *parent = &above->items[item->parent];
+        parent->room = (uint8_t)MIN((unsigned)parent->room + item->most, width);
+        parent->least = (uint8_t)MIN((unsigned)parent->least + item->least, width);
+    }
+}
+
+/*
+ * Nodes first, for that rule comes first; a domain then has room for what its nodes may hold, a zone for
+ * what its domains may.
+ */
 static void set_bounds(struct tree *tree)
 {
     const unsigned width = tree->width;
@@ -165,23 +220,9 @@ static void set_bounds(struct tree *tree)
         tree->targets.items[i].most = 1;
     for (uint32_t i = 0; i < tree->nodes.count; i++)
         tree->nodes.items[i].room = (uint8_t)MIN(tree->nodes.items[i].count, width);
-
-    const unsigned node_level = even_level(&tree->nodes, width);
-    for (uint32_t i = 0; i < tree->nodes.count; i++) {
-        struct tree_item *node = &tree->nodes.items[i];
-        struct tree_item *domain = &tree->domains.items[node->parent];
-        node->most = (uint8_t)most_at(node, node_level);
-        node->least = (uint8_t)most_at(node, node_level - 1);
-        domain->room = (uint8_t)MIN((unsigned)domain->room + node->most, width);
-        domain->least = (uint8_t)MIN((unsigned)domain->least + node->least, width);
-    }
-
-    const unsigned domain_level = even_level(&tree->domains, width);
-    for (uint32_t i = 0; i < tree->domains.count; i++) {
-        struct tree_item *domain = &tree->domains.items[i];
-        domain->most = (uint8_t)most_at(domain, domain_level);
-        domain->least = (uint8_t)most_at(domain, domain_level - 1);
-    }
+    bound_level(&tree->nodes, &tree->domains, width);
+    bound_level(&tree->domains, &tree->zones, width);
+    bound_level(&tree->zones, NULL, width);
 }
 
 /* weight * level, within what the spread rules allow. */
@@ -218,8 +259,11 @@ static void deal_shares(struct tree_item *items, uint32_t count, uint64_t total)
 
 void tree_share(struct tree *tree)
 {
-    deal_shares(tree->domains.items, tree->domains.count,
-                (uint64_t)tree->width << TREE_SHARE_BITS);
+    deal_shares(tree->zones.items, tree->zones.count, (uint64_t)tree->width << TREE_SHARE_BITS);
+    for (uint32_t i = 0; i < tree->zones.count; i++) {
+        const struct tree_item *zone = &tree->zones.items[i];
+        deal_shares(&tree->domains.items[zone->first], zone->count, zone->share);
+    }
     for (uint32_t i = 0; i < tree->domains.count; i++) {
         const struct tree_item *domain = &tree->domains.items[i];
         deal_shares(&tree->nodes.items[domain->first], domain->count, domain->share);
@@ -240,6 +284,7 @@ static size_t list_placeable(struct sorted *sorted, const struct place_target *t
             continue;
         sorted[placeable++] = (struct sorted){
             .label = targets[i].domain,
+            .zone_label = targets[i].zone,
             .node = targets[i].node,
             .id = targets[i].id,
             .weight = targets[i].weight,
@@ -264,8 +309,8 @@ int tree_create(struct tree *tree, const struct place_target *targets, size_t co
 
     int error = SHOAL_E_NO_MEMORY;
     struct sorted *sorted = calloc(count + 1, sizeof(*sorted));
-    if (sorted == NULL || !level_create(&tree->domains, count) ||
-        !level_create(&tree->nodes, count) || !level_create(&tree->targets, count))
+    if (sorted == NULL || !level_create(&tree->zones, count) ||
+        !level_create(&tree->domains, count) || !level_create(&tree->nodes, count) || !level_create(&tree->targets, count))
         goto out;
 
     const size_t placeable = list_placeable(sorted, targets, count);
@@ -273,6 +318,7 @@ int tree_create(struct tree *tree, const struct place_target *targets, size_t co
     if (error != 0)
         goto out;
     grow_tree(tree, sorted, placeable);
+    enter_candidates(&tree->zones, DOMAIN_SALT);
     enter_candidates(&tree->domains, DOMAIN_SALT);
     enter_candidates(&tree->nodes, NODE_SALT);
     enter_candidates(&tree->targets, TARGET_SALT);
@@ -292,6 +338,7 @@ static void level_destroy(struct tree_level *level)
 
 void tree_destroy(struct tree *tree)
 {
+    level_destroy(&tree->zones);
     level_destroy(&tree->domains);
     level_destroy(&tree->nodes);
     level_destroy(&tree->targets);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The targets as a tree of failure domains, nodes and targets, with what each may hold.
+ * The targets as a tree of zones, failure domains, nodes and targets, with what each may hold. Without zones
+ * each domain is a zone of its own, of the same key, so that naming none changes nothing.
  *
- * Made once for a table and a width. A *share* is how many shards of one set a domain, node or
+ * Made once for a table and a width. A *share* is how many shards of one set a zone, domain, node or
  * target holds on average if the spread rules are kept and weights decide the rest: never more than
  * the rules' `most`, never less than their `least`, in proportion to weight between them.
  */
@@ -39,7 +40,8 @@ struct tree_level {
 
 struct tree {
     unsigned width;
-    struct tree_level domains;
+    struct tree_level zones;
+    struct tree_level domains; /* by zone */
     struct tree_level nodes;   /* by domain */
     struct tree_level targets; /* by node */
 };
