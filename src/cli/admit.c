@@ -3,7 +3,7 @@
  * shoal cluster admit: signs what nodes with a token and holders of certificates ask for. It takes
  * the same messages as the authority does, JSON in and out:
  *
- *   join {node, data, replication, management, domain, weights, csr}: by who has a token
+ *   join {node, data, replication, management, rack, row, weights, csr}: by who has a token
  *   renew {csr}: by the holder of a certificate, for what that one says
  */
 #include <stdio.h>

@@ -24,7 +24,8 @@ struct join {
     char *token, *name, *dir, *state, *data, *replication, *management;
     char *authority, *prefix, *etcd_ca, *etcd_certificate, *etcd_key;
     struct value_list etcd;
-    uint64_t size, domain;
+    char *rack, *row;
+    uint64_t size;
     bool force, json;
 };
 
@@ -39,8 +40,10 @@ static const struct option_spec options[] = {
       "Where it serves other nodes."}, 0, "HOST:PORT"},
     {{"management", VALUE_STRING, offsetof(struct join, management), NULL, 1, 63, NULL,
       "Where its metrics are."}, 0, "HOST:PORT"},
-    {{"domain", VALUE_U64, offsetof(struct join, domain), "0", 0, UINT32_MAX, NULL,
-      "Its failure domain, such as the number of its rack."}, 0, "N"},
+    {{"rack", VALUE_STRING, offsetof(struct join, rack), "", 0, 63, NULL,
+      "The rack that it stands in: what fails together. Shards are spread over racks."}, 0, "NAME"},
+    {{"row", VALUE_STRING, offsetof(struct join, row), "", 0, 63, NULL,
+      "The row that its rack stands in; else that of the other nodes there."}, 0, "NAME"},
     {{"etcd", VALUE_LIST, offsetof(struct join, etcd), NULL, 1, 9, NULL,
       "Where the authority is elected: a member of etcd; repeat for each."},
      'e', "https://HOST:PORT"},
@@ -182,9 +185,9 @@ static json_t *ask(struct joining *joining)
         cli_fail("cannot make a key in %s: %s", joining->directory, shoal_error_text(rc));
         return NULL;
     }
-    json_t *wish = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:s}", "wish", "join", "node",
+    json_t *wish = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:s}", "wish", "join", "node",
                              join->name, "data", join->data, "replication", join->replication,
-                             "management", join->management, "domain", (json_int_t)join->domain,
+                             "management", join->management, "rack", join->rack, "row", join->row,
                              "weights", weights, "csr", csr);
     free(csr);
     return cli_ask(&who, joining->address, wish, &answer) ? answer : NULL;

@@ -262,7 +262,7 @@ static bool make_node(struct layout *layout, unsigned index)
 {
     const struct local_plan *plan = layout->plan;
     char name[32], directory[CLI_PATH_MAX], path[CLI_PATH_MAX + 64];
-    struct map_node node = {.domain = 0};
+    struct map_node node = {.rack = 0};
     snprintf(name, sizeof name, "node-%u", index + 1);
     snprintf(node.name, sizeof node.name, "%s", name);
     snprintf(directory, sizeof directory, "%s/%s", layout->directory, name);

@@ -26,7 +26,7 @@ static long long number(const json_t *json, const char *name)
 static const char *text(const json_t *json, const char *name)
 {
     const char *value = json_string_value(json_object_get(json, name));
-    return value != NULL ? value : "-";
+    return value != NULL && value[0] != 0 ? value : "-";
 }
 
 static const char *node_state(const json_t *node)
@@ -41,11 +41,11 @@ static void print_map(const json_t *map)
 {
     const json_t *item;
     size_t i;
-    printf("epoch %lld, cluster %s\n\n%-14s %-9s %6s  %s\n", number(map, "epoch"),
-           text(map, "cluster"), "NODE", "STATE", "DOMAIN", "DATA ADDRESS");
+    printf("epoch %lld, cluster %s\n\n%-14s %-9s %-12s %-12s %s\n", number(map, "epoch"),
+           text(map, "cluster"), "NODE", "STATE", "RACK", "ROW", "DATA ADDRESS");
     json_array_foreach(json_object_get(map, "nodes"), i, item)
-        printf("%-14s %-9s %6lld  %s\n", text(item, "name"), node_state(item),
-               number(item, "domain"), text(item, "data"));
+        printf("%-14s %-9s %-12s %-12s %s\n", text(item, "name"), node_state(item),
+               text(item, "rack"), text(item, "row"), text(item, "data"));
     printf("\n%6s %-14s %-8s %8s %9s %9s %9s\n", "TARGET", "NODE", "STATE", "WEIGHT", "SERVES",
            "LEARNS", "LEAVES");
     json_array_foreach(json_object_get(map, "targets"), i, item)

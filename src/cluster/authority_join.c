@@ -12,6 +12,7 @@
 
 struct addition {
     struct map_node node;
+    char rack[CLUSTER_NAME_MAX], row[CLUSTER_NAME_MAX]; /* "": none, or that of the rack */
     uint32_t weights[TARGETS_MAX];
     uint32_t targets[TARGETS_MAX];
     unsigned count;
@@ -21,6 +22,13 @@ static bool read_text(const json_t *json, const char *name, char *out, size_t si
 {
     const char *text = json_string_value(json_object_get(json, name));
     return text != NULL && (size_t)snprintf(out, size, "%s", text) < size;
+}
+
+static bool read_name(const json_t *json, const char *name, char *out, size_t size)
+{
+    const json_t *value = json_object_get(json, name);
+    return value == NULL || (read_text(json, name, out, size) &&
+                             (out[0] == 0 || map_name_is_valid(out)));
 }
 
 static int read_addition(const json_t *json, struct addition *add, char *message, size_t size)
@@ -37,8 +45,9 @@ static int read_addition(const json_t *json, struct addition *add, char *message
             ? "management"
         : json_array_size(weights) == 0 || json_array_size(weights) > ARRAY_LEN(add->weights)
             ? "weights"
-            : NULL;
-    add->node.domain = (uint32_t)json_integer_value(json_object_get(json, "domain"));
+        : !read_name(json, "rack", add->rack, sizeof add->rack) ? "rack"
+        : !read_name(json, "row", add->row, sizeof add->row)    ? "row"
+                                                                : NULL;
     json_array_foreach(weights, i, weight) {
         json_int_t value = json_integer_value(weight);
         if (wrong == NULL && (value < 1 || value > UINT32_MAX))
@@ -50,6 +59,27 @@ static int read_addition(const json_t *json, struct addition *add, char *message
         return 0;
     snprintf(message, size, "'%s' of a node to be added is missing or impossible", wrong);
     return SHOAL_E_INVALID;
+}
+
+static int stand(struct cluster_map *map, const struct addition *add)
+{
+    const char *name = add->node.name;
+    const struct map_move move = {.nodes = &name, .count = 1, .rack = add->rack,
+                                  .row = add->row[0] != 0 ? add->row : NULL};
+    return map_change_nodes_move(map, &move);
+}
+
+/* Before anything is changed: is the rack known, and in another row than that? */
+static bool rack_is_elsewhere(const struct cluster_map *map, const struct addition *add)
+{
+    for (uint32_t i = 0; i < map->nodes_count && add->rack[0] != 0 && add->row[0] != 0; i++) {
+        const struct map_node *node = &map->nodes[i];
+        if (!node->removed && strcmp(node->name, add->node.name) != 0 &&
+            strcmp(cluster_map_rack(map, node), add->rack) == 0 &&
+            strcmp(cluster_map_row(map, node), add->row) != 0)
+            return true;
+    }
+    return false;
 }
 
 /* One that was added and never started may be added again: the answer may have been lost. */
@@ -66,14 +96,17 @@ static int again(struct cluster_map *map, const struct map_node *node, struct ad
         count++;
     }
     if (count != add->count)
-        return SHOAL_E_CONDITION;
-    return map_change_node_addresses(map, &add->node);
+        return SHOAL_E_TOO_LARGE;
+    int error = map_change_node_addresses(map, &add->node);
+    return error != 0 ? error : stand(map, add);
 }
 
 static int apply_addition(struct cluster_map *map, void *arg)
 {
     struct addition *add = arg;
     const struct map_node *known = cluster_map_node_named(map, add->node.name);
+    if (rack_is_elsewhere(map, add))
+        return SHOAL_E_CONDITION;
     if (known != NULL && !known->removed)
         return again(map, known, add);
     int error = map_change_node_add(map, &add->node);
@@ -82,7 +115,7 @@ static int apply_addition(struct cluster_map *map, void *arg)
         add->targets[i] = last + 1;
         error = map_change_target_add(map, last + 1, add->node.name, add->weights[i]);
     }
-    return error;
+    return error != 0 ? error : stand(map, add);
 }
 
 static void explain(const struct addition *add, int error, char *message, size_t size)
@@ -91,6 +124,8 @@ static void explain(const struct addition *add, int error, char *message, size_t
         snprintf(message, size, "there is a node '%s' already, and it has been started",
                  add->node.name);
     else if (error == SHOAL_E_CONDITION)
+        snprintf(message, size, "rack %s does not stand in row %s", add->rack, add->row);
+    else if (error == SHOAL_E_TOO_LARGE)
         snprintf(message, size, "'%s' was added before with another number of devices than %u",
                  add->node.name, add->count);
 }

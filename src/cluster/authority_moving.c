@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wishes that make data move: node_drain, node_remove, node_weight (R41). */
+/* Wishes that make data move: node_drain, node_remove, node_weight, node_move (R41). */
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +28,48 @@ static int apply_weight(struct cluster_map *map, void *arg)
 {
     const struct ask *ask = arg;
     return map_change_node_weight(map, ask->node, ask->weight);
+}
+
+static int apply_move(struct cluster_map *map, void *arg)
+{
+    return map_change_nodes_move(map, arg);
+}
+
+static bool read_move(const json_t *json, const char *names[MAP_MOVE_MAX], struct map_move *move)
+{
+    const json_t *list = json_object_get(json, "nodes"), *name;
+    const json_t *rack = json_object_get(json, "rack"), *row = json_object_get(json, "row");
+    size_t i;
+    *move = (struct map_move){.nodes = names, .count = (unsigned)json_array_size(list),
+                              .rack = json_string_value(rack), .row = json_string_value(row)};
+    if (move->count == 0 || move->count > MAP_MOVE_MAX || (move->rack == NULL && move->row == NULL))
+        return false;
+    json_array_foreach(list, i, name) {
+        names[i] = json_string_value(name);
+        if (names[i] == NULL)
+            return false;
+    }
+    return true;
+}
+
+int authority_nodes_move(struct authority *a, const json_t *json, char *message, size_t size)
+{
+    const char *names[MAP_MOVE_MAX];
+    struct map_move move;
+    if (!read_move(json, names, &move)) {
+        snprintf(message, size, "1 to %u nodes have to be named, and a rack or a row", MAP_MOVE_MAX);
+        return SHOAL_E_INVALID;
+    }
+    int error = authority_apply(a, apply_move, &move, APPLY_AT_ONCE);
+    if (error == SHOAL_E_NOT_FOUND)
+        snprintf(message, size, "one of these is no node of the cluster: 'shoal map' lists them");
+    else if (error == SHOAL_E_INVALID)
+        snprintf(message, size, "a name of a rack or row has 1 to %u characters and no blanks",
+                 CLUSTER_NAME_MAX - 1);
+    else if (error == SHOAL_E_CONDITION)
+        snprintf(message, size, "a rack stands in one row: name all nodes of the rack, or another "
+                                "rack; 'shoal map' shows who stands where");
+    return error;
 }
 
 static void explain(const struct ask *ask, int error, const char *wish, char *message, size_t size)

@@ -103,6 +103,9 @@ struct json_t;
 int authority_node_moving(struct authority *authority, const char *wish, const struct json_t *json,
                           char *message, size_t size);
 
+int authority_nodes_move(struct authority *authority, const struct json_t *json, char *message,
+                         size_t size);
+
 void authority_request(void *ctx, struct net_request *request);
 
 #endif

@@ -79,7 +79,7 @@ static char *add_node(struct rig *rig, const char *node, const char *data, const
     char wish[512], *answer;
     snprintf(wish, sizeof wish,
              "{\"wish\":\"node_add\",\"node\":\"%s\",\"data\":\"%s\",\"replication\":\"r:1\","
-             "\"management\":\"\",\"domain\":3,\"weights\":%s}", node, data, weights);
+             "\"management\":\"\",\"rack\":\"r3\",\"weights\":%s}", node, data, weights);
     authority_wish(rig->authority, wish, &answer);
     return answer;
 }
@@ -109,7 +109,7 @@ static void add_body(struct rig *rig)
     const struct cluster_map *map = authority_map(rig->authority);
     node = cluster_map_node_named(map, "n9");
     CHECK(map->targets_count == targets + 2 && map->targets[targets + 1].weight == 7);
-    CHECK(strcmp(node->data, "d:2") == 0 && node->domain == 3 && !node->up);
+    CHECK(strcmp(node->data, "d:2") == 0 && strcmp(cluster_map_rack(map, node), "r3") == 0 && !node->up);
     answer = add_node(rig, "n9", "d:2", "[5]");
     CHECK_MSG(strstr(answer, "another number of devices") != NULL, "%s", answer);
     free(answer);

@@ -142,6 +142,8 @@ static bool wish_known(struct authority *a, const char *name, const json_t *json
     else if (strcmp(name, "node_drain") == 0 || strcmp(name, "node_remove") == 0 ||
              strcmp(name, "node_weight") == 0)
         out->error = authority_node_moving(a, name, json, out->message, sizeof out->message);
+    else if (strcmp(name, "node_move") == 0)
+        out->error = authority_nodes_move(a, json, out->message, sizeof out->message);
     else
         return false;
     return true;

@@ -53,11 +53,17 @@ struct map_node {
     char data[CLUSTER_ADDRESS_MAX];        /* address on the data plane, "host:port" */
     char replication[CLUSTER_ADDRESS_MAX]; /* between nodes */
     char management[CLUSTER_ADDRESS_MAX];  /* metrics, administration */
-    uint32_t domain;                       /* failure domain */
+    uint32_t rack, row;                    /* of struct cluster_map's names; 0: none */
     uint32_t incarnation;                  /* of the process that serves; 0: none yet */
     uint64_t process;                      /* by which that process enrolled */
     bool up;
     bool draining, removed;
+};
+
+/* Names by number, from 1 on; "" where a number has none. */
+struct map_names {
+    uint32_t count;
+    char (*list)[CLUSTER_NAME_MAX];
 };
 
 /*
@@ -131,6 +137,7 @@ struct map_moves {
  * @lease_ms: members answer readers only while others have promised not to go on without them for so
  *            long (R43). 0: whoever declares a node dead has killed it (R3), and nobody needs leases
  * @out_ms: a target that is down for so long is out (R42); 0: never
+ * @racks, @rows: what nodes stand in; a rack stands in one row
  * @hashed: what hashing gives, with the table
  * @fixes: where placement is another than hashing gives (place/place.h)
  * @holds: by key; where targets are not as placement would have it
@@ -148,6 +155,7 @@ struct cluster_map {
     struct map_node *nodes;
     struct map_target *targets;
     struct map_pool *pools;
+    struct map_names racks, rows;
     uint32_t fixes_count, holds_count;
     struct place_fix *fixes;
     struct map_hold *holds;
@@ -184,6 +192,12 @@ const struct map_pool *cluster_map_pool(const struct cluster_map *map, uint32_t 
 const struct map_pool *cluster_map_pool_named(const struct cluster_map *map, const char *name);
 const struct map_target *cluster_map_target(const struct cluster_map *map, uint32_t id);
 const struct map_node *cluster_map_node_named(const struct cluster_map *map, const char *name);
+
+/* "": the node has none, or one without a name. */
+const char *cluster_map_rack(const struct cluster_map *map, const struct map_node *node);
+const char *cluster_map_row(const struct cluster_map *map, const struct map_node *node);
+/* Of a rack or a row: 1 to 63 bytes without blanks, \" and \\. */
+bool map_name_is_valid(const char *name);
 
 /* k + m: how many positions the pool's target sets have. */
 unsigned map_pool_width(const struct map_pool *pool);
@@ -271,6 +285,18 @@ int map_change_node_remove(struct cluster_map *map, const char *node);
 /* Of each of its targets; not 0, for that is to drain. */
 int map_change_node_weight(struct cluster_map *map, const char *node, uint32_t weight);
 int map_change_target_weight(struct cluster_map *map, uint32_t target, uint32_t weight);
+/*
+ * struct map_move - Nodes that stand in another rack or row from now on.
+ * @rack, @row: NULL: as it is; "": in none. Without @row, that of the others in @rack, if there are any
+ */
+#define MAP_MOVE_MAX 64u
+struct map_move {
+    const char *const *nodes;
+    unsigned count;
+    const char *rack, *row;
+};
+/* SHOAL_E_CONDITION: other nodes of a rack would be left behind in another row. */
+int map_change_nodes_move(struct cluster_map *map, const struct map_move *move);
 /*
  * Down for too long (R42). @alone: nobody is in its company any more, so that it does not answer as a set of
  * one either (R47). SHOAL_E_CONDITION: too much would be out, or nobody could take over.
@@ -379,9 +405,9 @@ int authority_change(struct authority *authority, int (*change)(struct cluster_m
  * authority_wish() - [fiber] What an administrator asks, one line of JSON: {"wish": NAME, ...}.
  *   map; pool_create, pool_set {name, k, m, erasure, cache, ttl_s, quota_bytes, stripe_size,
  *   copies_below, users}; pool_remove {name}; node_down {node} (after fencing); target_replaced,
- *   target_accept {target}; node_add {node, data, replication, management, domain, weights: one for
+ *   target_accept {target}; node_add {node, data, replication, management, rack, row, weights: one for
  *   each target}, whose answer has the targets' ids, in order, and partition_bits; node_drain
- *   {node, undo}; node_remove {node}; node_weight {node, weight}
+ *   {node, undo}; node_remove {node}; node_weight {node, weight}; node_move {nodes, rack, row}
  * @answer: {"ok": true, ...} or {"ok": false, "error": NAME, "message": TEXT}; the caller frees it.
  *          NULL only when out of memory.
  */

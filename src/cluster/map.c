@@ -39,6 +39,8 @@ void cluster_map_free(struct cluster_map *map)
     free(map->pools);
     free(map->fixes);
     free(map->holds);
+    free(map->racks.list);
+    free(map->rows.list);
     free(map);
 }
 
@@ -66,7 +68,9 @@ struct cluster_map *cluster_map_copy(const struct cluster_map *map)
     copy->pools = duplicate(map->pools, map->pools_count, sizeof *map->pools);
     copy->fixes = duplicate(map->fixes, map->fixes_count, sizeof *map->fixes);
     copy->holds = duplicate(map->holds, map->holds_count, sizeof *map->holds);
-    if (copy->nodes == NULL || copy->targets == NULL || copy->pools == NULL ||
+    copy->racks.list = duplicate(map->racks.list, map->racks.count, sizeof *map->racks.list);
+    copy->rows.list = duplicate(map->rows.list, map->rows.count, sizeof *map->rows.list);
+    if (copy->racks.list == NULL || copy->rows.list == NULL || copy->nodes == NULL || copy->targets == NULL || copy->pools == NULL ||
         copy->fixes == NULL || copy->holds == NULL || map_table_copy(copy, map) != 0) {
         cluster_map_free(copy);
         return NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The map as bytes: magic, format, length, CRC32C of the rest, then the fields. On disk at each
- * node, on the wire to everybody. docs/formats-wire.md describes it.
+ * node, on the wire to everybody.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,8 @@ static void node_encode(struct encoder *out, const struct map_node *node)
     encode_string(out, node->data);
     encode_string(out, node->replication);
     encode_string(out, node->management);
-    encode_u32(out, node->domain);
+    encode_u32(out, node->rack);
+    encode_u32(out, node->row);
     encode_u32(out, node->incarnation);
     encode_u64(out, node->process);
     encode_bool(out, node->up);
@@ -36,7 +37,8 @@ static void node_decode(struct decoder *in, struct map_node *node)
     decode_string(in, node->data, sizeof node->data);
     decode_string(in, node->replication, sizeof node->replication);
     decode_string(in, node->management, sizeof node->management);
-    node->domain = decode_u32(in);
+    node->rack = decode_u32(in);
+    node->row = decode_u32(in);
     node->incarnation = decode_u32(in);
     node->process = decode_u64(in);
     node->up = decode_bool(in);
@@ -112,6 +114,34 @@ static void pool_decode(struct decoder *in, struct map_pool *pool)
         in->failed = true;
 }
 
+static void names_encode(struct encoder *out, const struct map_names *names)
+{
+    encode_u32(out, names->count);
+    for (uint32_t i = 0; i < names->count; i++)
+        encode_string(out, names->list[i]);
+}
+
+/* Each that there is once: a number is looked up by its name. */
+static int names_decode(struct decoder *in, struct map_names *names)
+{
+    uint32_t count = decode_u32(in);
+    if (!decoder_ok(in) || count > CLUSTER_NODES_MAX)
+        return SHOAL_E_INVALID;
+    names->list = calloc(count + 1u, sizeof *names->list);
+    if (names->list == NULL)
+        return SHOAL_E_NO_MEMORY;
+    names->count = count;
+    for (uint32_t i = 0; i < count && !in->failed; i++) {
+        const char *name = names->list[i];
+        decode_string(in, names->list[i], CLUSTER_NAME_MAX);
+        if (name[0] != 0 && !map_name_is_valid(name))
+            in->failed = true;
+        for (uint32_t j = 0; j < i && name[0] != 0; j++)
+            in->failed |= strcmp(name, names->list[j]) == 0;
+    }
+    return in->failed ? SHOAL_E_INVALID : 0;
+}
+
 static void fields_encode(struct encoder *out, const struct cluster_map *map)
 {
     encode_bytes(out, map->cluster, sizeof map->cluster);
@@ -130,6 +160,8 @@ static void fields_encode(struct encoder *out, const struct cluster_map *map)
         target_encode(out, &map->targets[i]);
     for (uint32_t i = 0; i < map->pools_count; i++)
         pool_encode(out, &map->pools[i]);
+    names_encode(out, &map->racks);
+    names_encode(out, &map->rows);
     encode_u32(out, map->fixes_count);
     for (uint32_t i = 0; i < map->fixes_count; i++) {
         encode_u32(out, map->fixes[i].cell);
@@ -145,11 +177,12 @@ static void fields_encode(struct encoder *out, const struct cluster_map *map)
 size_t cluster_map_encoded_size(const struct cluster_map *map)
 {
     size_t names = CLUSTER_NAME_MAX + 2;
-    size_t node = names + (size_t)3 * (CLUSTER_ADDRESS_MAX + 2) + 24;
+    size_t node = names + (size_t)3 * (CLUSTER_ADDRESS_MAX + 2) + 28;
     size_t pool = names + CLUSTER_POOL_USERS_MAX * names + 32;
     size_t target = 24;
-    return MAP_HEAD_BYTES + 64 + map->nodes_count * node + map->targets_count * target +
-           map->pools_count * pool + ((size_t)map->fixes_count + map->holds_count) * HOLD_BYTES;
+    return MAP_HEAD_BYTES + 96 + map->nodes_count * node + map->targets_count * target +
+           map->pools_count * pool + ((size_t)map->racks.count + map->rows.count) * names +
+           ((size_t)map->fixes_count + map->holds_count) * HOLD_BYTES;
 }
 
 size_t cluster_map_encode(const struct cluster_map *map, void *buffer, size_t size)
@@ -224,7 +257,11 @@ static int arrays_decode(struct decoder *in, struct cluster_map *map)
         target_decode(in, &map->targets[i], map->nodes_count);
     for (uint32_t i = 0; i < map->pools_count && !in->failed; i++)
         pool_decode(in, &map->pools[i]);
-    int error = fixes_decode(in, map);
+    int error = in->failed ? SHOAL_E_INVALID : names_decode(in, &map->racks);
+    if (error == 0)
+        error = names_decode(in, &map->rows);
+    if (error == 0)
+        error = fixes_decode(in, map);
     if (error == 0)
         error = holds_decode(in, map);
     return error != 0 || decoder_done(in) ? error : SHOAL_E_INVALID;

@@ -25,7 +25,8 @@ struct place_target *map_place_targets(const struct cluster_map *map)
             .id = target->id,
             .weight = target->weight,
             .node = target->node,
-            .domain = node->domain,
+            .domain = node->rack,
+            .zone = node->row,
             .placeable = target->state != TARGET_OUT && target->weight > 0 && !node->draining &&
                          !node->removed,
         };
@@ -93,7 +94,7 @@ static bool targets_are_equal(const struct map_hashed *hashed, const struct plac
         const struct place_target *a = &hashed->targets[i];
         const struct place_target *b = &targets[i];
         if (a->id != b->id || a->weight != b->weight || a->node != b->node ||
-            a->domain != b->domain || a->placeable != b->placeable)
+            a->domain != b->domain || a->zone != b->zone || a->placeable != b->placeable)
             return false;
     }
     return true;

@@ -138,9 +138,10 @@ json_t *cluster_map_to_json(const struct cluster_map *map)
         cluster_map_places(map, places);
     for (uint32_t i = 0; i < map->nodes_count; i++) {
         const struct map_node *node = &map->nodes[i];
-        json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:b,s:b,s:b}", "name", node->name, "data",
+        json_t *json = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:b,s:b,s:b}", "name", node->name, "data",
                                  node->data, "replication", node->replication, "management",
-                                 node->management, "domain", (json_int_t)node->domain,
+                                 node->management, "rack", cluster_map_rack(map, node), "row",
+                                 cluster_map_row(map, node),
                                  "incarnation", (json_int_t)node->incarnation, "up", node->up,
                                  "draining", node->draining, "removed", node->removed);
         whole &= json_array_append_new(nodes, json) == 0;

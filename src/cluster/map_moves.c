@@ -241,7 +241,8 @@ static int check_pools(const struct cluster_map *map, bool as_well, const struct
         if (error != 0)
             error = error == SHOAL_E_NO_MEMORY ? error : SHOAL_E_CONDITION;
         else if (as_well && (now.most_on_a_node > before.most_on_a_node ||
-                             now.most_in_a_domain > before.most_in_a_domain))
+                             now.most_in_a_domain > before.most_in_a_domain ||
+                             now.most_in_a_zone > before.most_in_a_zone))
             error = SHOAL_E_CONDITION;
     }
     free(targets);
@@ -343,8 +344,8 @@ int map_change_node_weight(struct cluster_map *map, const char *name, uint32_t w
 
 static uint64_t domain_of(const struct cluster_map *map, uint32_t node)
 {
-    uint32_t domain = map->nodes[node].domain;
-    return domain != 0 ? domain : (uint64_t)1 << 32 | node;
+    uint32_t rack = map->nodes[node].rack;
+    return rack != 0 ? rack : (uint64_t)1 << 32 | node;
 }
 
 /* What a set of one held is nowhere else; only a cache goes on without it. */

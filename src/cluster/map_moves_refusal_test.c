@@ -134,7 +134,7 @@ static void no_more_than_one_failure_domain_is_out(void **state)
     }
     assert_int_equal(map_change_target_out(map, 0, true), 0);
     assert_int_equal(map_change_target_out(map, 1, true), SHOAL_E_CONDITION);
-    map->nodes[0].domain = map->nodes[1].domain = 9;
+    map->nodes[0].rack = map->nodes[1].rack = 9;
     assert_int_equal(map_change_target_out(map, 1, true), 0);
     cluster_map_free(map);
 }

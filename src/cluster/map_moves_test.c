@@ -31,7 +31,7 @@ static void up(struct cluster_map *map, uint32_t node)
 
 static void add_node(struct cluster_map *map, const char *name, uint32_t target)
 {
-    struct map_node node = {.domain = 0};
+    struct map_node node = {.rack = 0};
     snprintf(node.name, sizeof node.name, "%s", name);
     snprintf(node.replication, sizeof node.replication, "%s:1", name);
     assert_int_equal(map_change_node_add(map, &node), 0);

@@ -121,12 +121,14 @@ static bool has(const uint16_t *row, unsigned width, uint16_t target)
     return false;
 }
 
-/* What fails together: the node, or the domain. */
-static bool are_alike(const struct cluster_map *map, uint16_t a, uint16_t b, bool domains)
+/* What fails together: the node, the rack, or the row. */
+enum within { SAME_NODE, SAME_RACK, SAME_ROW };
+static bool are_alike(const struct cluster_map *map, uint16_t a, uint16_t b, enum within within)
 {
     uint32_t x = map->targets[a].node, y = map->targets[b].node;
-    return x == y || (domains && map->nodes[x].domain != 0 &&
-                      map->nodes[x].domain == map->nodes[y].domain);
+    const struct map_node *m = &map->nodes[x], *n = &map->nodes[y];
+    return x == y || (within >= SAME_RACK && m->rack != 0 && m->rack == n->rack) ||
+           (within >= SAME_ROW && m->row != 0 && m->row == n->row);
 }
 
 static bool is_wanting(const uint16_t *serving, const uint16_t *goal, unsigned width,
@@ -135,15 +137,15 @@ static bool is_wanting(const uint16_t *serving, const uint16_t *goal, unsigned w
     return placed != PLACE_NONE && !has(serving, width, placed) && !has(goal, width, placed);
 }
 
-/* One target of a node, or domain, takes over from another: so the row is at no time spread worse. */
+/* One target of a node, rack or row takes over from another: so the row is at no time spread worse. */
 static void take_from_alike(const struct cluster_map *map, const uint16_t *placed,
-                            const uint16_t *serving, unsigned width, bool domains, uint16_t *goal,
-                            bool *taken)
+                            const uint16_t *serving, unsigned width, enum within within,
+                            uint16_t *goal, bool *taken)
 {
     for (unsigned i = 0; i < width; i++)
         for (unsigned j = 0; j < width && !taken[i] && serving[i] != PLACE_NONE; j++)
             if (is_wanting(serving, goal, width, placed[j]) &&
-                are_alike(map, serving[i], placed[j], domains)) {
+                are_alike(map, serving[i], placed[j], within)) {
                 goal[i] = placed[j];
                 taken[i] = true;
             }
@@ -151,7 +153,7 @@ static void take_from_alike(const struct cluster_map *map, const uint16_t *place
 
 /*
  * Who serves in the end (R37): a target that serves in this row and belongs there stays where it is, for
- * it can hold one piece of an object only; the others take over from one of their node or domain, else
+ * it can hold one piece of an object only; the others take over from one of their node, rack or row, else
  * their own position if that is to be given up, else one of what is left. A position that nobody is
  * left for stays as it is.
  */
@@ -163,8 +165,8 @@ static void row_goal(const struct cluster_map *map, const uint16_t *placed,
         goal[i] = serving[i];
         taken[i] = serving[i] != PLACE_NONE && has(placed, width, serving[i]);
     }
-    take_from_alike(map, placed, serving, width, false, goal, taken);
-    take_from_alike(map, placed, serving, width, true, goal, taken);
+    for (enum within within = SAME_NODE; within <= SAME_ROW; within++)
+        take_from_alike(map, placed, serving, width, within, goal, taken);
     for (unsigned i = 0; i < width; i++)
         if (!taken[i] && is_wanting(serving, goal, width, placed[i])) {
             goal[i] = placed[i];

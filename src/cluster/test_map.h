@@ -17,7 +17,7 @@ static inline struct cluster_map *test_map(unsigned nodes, unsigned targets_per_
     memcpy(map->cluster, "test-cluster-16b", 16);
     map->partition_bits = partition_bits;
     for (unsigned i = 0; i < nodes; i++) {
-        struct map_node node = {.domain = 0};
+        struct map_node node = {.rack = 0};
         snprintf(node.name, sizeof node.name, "n%u", i);
         snprintf(node.data, sizeof node.data, "n%u:data", i);
         snprintf(node.replication, sizeof node.replication, "n%u:data", i);

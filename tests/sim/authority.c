@@ -69,7 +69,7 @@ static struct cluster_map *first_map(const struct sim *sim)
     map->lease_ms = sim->silence ? SIM_LEASE_MS : 0;
     map->out_ms = SIM_OUT_MS;
     for (unsigned i = 0; i < SIM_FIRST_NODES; i++) {
-        struct map_node node = {.domain = i};
+        struct map_node node = {.rack = i};
         snprintf(node.name, sizeof node.name, "node%u", i);
         snprintf(node.data, sizeof node.data, "node%u:1", i);
         snprintf(node.replication, sizeof node.replication, "node%u:1", i);

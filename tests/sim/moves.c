@@ -51,7 +51,7 @@ static void node_name(unsigned index, char *name, size_t size)
 static int apply_join(struct cluster_map *map, void *arg)
 {
     const struct sim_node *node = arg;
-    struct map_node added = {.domain = node->index};
+    struct map_node added = {.rack = node->index};
 
     node_name(node->index, added.name, sizeof added.name);
     snprintf(added.data, sizeof added.data, "node%u:1", node->index);
