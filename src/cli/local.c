@@ -93,103 +93,6 @@ const char *local_path(const struct local *local, const char *name, char *out, s
     return out;
 }
 
-/* ---- ports ---- */
-
-/* A port that nobody listens on now. Which one is random, so that two clusters seldom meet. */
-static bool free_address(char *out, size_t size)
-{
-    for (unsigned i = 0; i < PORT_TRIES; i++) {
-        uint16_t port = (uint16_t)(PORT_FIRST + random_os_u64() % PORT_COUNT);
-        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port),
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool free_port = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
-        if (fd >= 0)
-            close(fd);
-        if (free_port) {
-            snprintf(out, size, "127.0.0.1:%u", port);
-            return true;
-        }
-    }
-    cli_fail("no free TCP port was found between %u and %u", PORT_FIRST, PORT_FIRST + PORT_COUNT);
-    return false;
-}
-
-/* ---- formatting ---- */
-
-struct format_step {
-    struct reactor *reactor;
-    const char *path;
-    uint64_t size_bytes;
-    struct engine_format_config config;
-    int rc;
-};
-
-static void format_fiber(void *arg)
-{
-    struct format_step *step = arg;
-    static const struct dma_class classes[] = {{64u << 10, 16}, {1u << 20, 8}, {4u << 20, 2}};
-    struct dma_arena *arena;
-    struct dev *dev;
-    step->rc = dma_arena_create(step->reactor, classes, ARRAY_LEN(classes), &arena);
-    if (step->rc == 0) {
-        step->rc = dev_uring_open(step->reactor, step->path, step->size_bytes, false, &dev);
-        if (step->rc == 0) {
-            step->rc = engine_format(dev, arena, &step->config);
-            dev_close(dev);
-        }
-        dma_arena_destroy(arena);
-    }
-    reactor_stop(step->reactor);
-}
-
-static int explain_format(const char *path, int rc, uint64_t size_bytes)
-{
-    switch (rc) {
-    case SHOAL_E_EXISTS:
-        cli_fail("%s holds a Shoal device already: --force makes it empty", path);
-        break;
-    case SHOAL_E_FULL:
-        cli_fail("%s: no space for %s here: choose a smaller --size or another --dir", path,
-                 format_bytes(size_bytes).text);
-        break;
-    case SHOAL_E_BUSY:
-        cli_fail("%s is in use by another process: stop that first", path);
-        break;
-    default:
-        cli_fail("cannot format %s: %s", path, shoal_error_text(rc));
-    }
-    return rc;
-}
-
-int local_format(const char *path, uint64_t size_bytes, const uint8_t cluster[16], uint32_t target,
-                 unsigned partition_bits, bool force)
-{
-    struct format_step step = {.path = path, .size_bytes = size_bytes,
-                               .config = {.target = target, .partition_bits = partition_bits,
-                                          .force = force}};
-    memcpy(step.config.cluster, cluster, 16);
-    struct reactor_config config = {.name = "format", .cpu = -1, .uring_entries = 64};
-    struct fiber_pool *fibers;
-    int rc = reactor_create(&config, &step.reactor);
-    if (rc != 0) {
-        cli_fail("io_uring is not available (%s): a container's seccomp profile or "
-                 "/proc/sys/kernel/io_uring_disabled may forbid it", shoal_error_text(rc));
-        return rc;
-    }
-    rc = fiber_pool_create(step.reactor, "format", 1, 256 << 10, &fibers);
-    if (rc == 0) {
-        (void)fiber_spawn(fibers, format_fiber, &step);
-        reactor_run(step.reactor);
-        while (fiber_pool_in_use(fibers) > 0)
-            reactor_poll_once(step.reactor);
-        fiber_pool_destroy(fibers);
-        rc = step.rc;
-    }
-    reactor_destroy(step.reactor);
-    return rc == 0 ? 0 : explain_format(path, rc, size_bytes);
-}
-
 /* ---- laying out ---- */
 
 struct layout {
@@ -204,7 +107,7 @@ struct layout {
     struct progress progress;
 };
 
-static bool make_directory(const char *path)
+bool local_make_directory(const char *path)
 {
     if (file_make_directories(path, 0700) == 0)
         return true;
@@ -236,7 +139,7 @@ bool local_make_certificates(const char *directory, const char *cluster)
 {
     char certs[CLI_PATH_MAX];
     snprintf(certs, sizeof certs, "%s/certs", directory);
-    if (!make_directory(certs))
+    if (!local_make_directory(certs))
         return false;
     int rc = net_cert_create_ca(certs, cluster);
     if (rc != 0) {
@@ -248,70 +151,48 @@ bool local_make_certificates(const char *directory, const char *cluster)
            local_issue(directory, NET_ROLE_CLIENT, "client", certs, "client");
 }
 
-static bool add_string(struct value_list *list, const char *text)
+/* Nodes are dealt to racks as cards are. */
+static int stand_in_rack(struct cluster_map *map, const char *node, unsigned rack)
 {
-    char **items = realloc(list->items, (list->count + 1) * sizeof *items);
-    if (items == NULL)
-        return false;
-    list->items = items;
-    items[list->count] = strdup(text);
-    return items[list->count++] != NULL;
+    char name[32];
+    snprintf(name, sizeof name, "rack-%u", rack + 1);
+    const struct map_move move = {.nodes = &node, .count = 1, .rack = name};
+    return map_change_nodes_move(map, &move);
 }
 
 static bool make_node(struct layout *layout, unsigned index)
 {
     const struct local_plan *plan = layout->plan;
-    char name[32], directory[CLI_PATH_MAX], path[CLI_PATH_MAX + 64];
+    uint32_t ids[LOCAL_TARGETS_MAX];
+    char directory[CLI_PATH_MAX];
     struct map_node node = {.rack = 0};
-    snprintf(name, sizeof name, "node-%u", index + 1);
-    snprintf(node.name, sizeof node.name, "%s", name);
-    snprintf(directory, sizeof directory, "%s/%s", layout->directory, name);
-    if (!make_directory(directory) ||
-        !local_issue(layout->directory, NET_ROLE_NODE, name, directory, "node") ||
-        !free_address(node.data, sizeof node.data) ||
-        !free_address(node.replication, sizeof node.replication) ||
-        !free_address(node.management, sizeof node.management))
+    struct local_node_plan place = {
+        .cluster_directory = layout->directory, .directory = directory,
+        .cluster = layout->cluster, .authority = layout->authority,
+        .data_plane = plan->data_plane, .partition_bits = layout->partition_bits,
+        .targets = plan->targets_per_node, .ids = ids, .size_bytes = plan->size_bytes,
+        .progress = &layout->progress};
+    snprintf(node.name, sizeof node.name, "node-%u", index + 1);
+    snprintf(directory, sizeof directory, "%s/%s", layout->directory, node.name);
+    if (!local_free_address(node.data, sizeof node.data) ||
+        !local_free_address(node.replication, sizeof node.replication) ||
+        !local_free_address(node.management, sizeof node.management))
         return false;
+    place.node = &node;
     int rc = map_change_node_add(layout->map, &node);
-    /* Relative to where? Processes get absolute paths, for they run anywhere. */
-    struct shoald_config config = {
-        .name = strdup(name), .cluster = strdup(layout->cluster_text),
-        .directory = strdup(directory), .data = strdup(node.data),
-        .replication = strdup(node.replication), .management = strdup(node.management),
-        .authority = strdup(layout->authority), .data_plane = strdup(plan->data_plane),
-        .memory = 128u << 20, .scrub_rate = 32u << 20,
-        .scrub_pause_ns = UINT64_C(600000000000), .catch_up_rate = 256u << 20,
-        .log_level = strdup("info"),
-    };
-    snprintf(path, sizeof path, "%s/certs/ca.crt", layout->directory);
-    config.ca = strdup(path);
-    snprintf(path, sizeof path, "%s/node.crt", directory);
-    config.certificate = strdup(path);
-    snprintf(path, sizeof path, "%s/node.key", directory);
-    config.key = strdup(path);
     for (unsigned t = 0; t < plan->targets_per_node && rc == 0; t++) {
-        uint32_t id = index * plan->targets_per_node + t + 1;
-        uint64_t weight = MAX(plan->size_bytes >> 20, UINT64_C(1));
-        snprintf(path, sizeof path, "%s/disk-%u", directory, t + 1);
-        if (!add_string(&config.devices, path))
-            rc = SHOAL_E_NO_MEMORY;
-        if (rc == 0)
-            rc = map_change_target_add(layout->map, id, name, (uint32_t)weight);
-        if (rc == 0 && local_format(path, plan->size_bytes, layout->cluster, id,
-                                    layout->partition_bits, true) != 0) {
-            shoald_config_free(&config);
-            return false;
-        }
-        progress_add(&layout->progress, plan->size_bytes);
+        ids[t] = index * plan->targets_per_node + t + 1;
+        rc = map_change_target_add(layout->map, ids[t], node.name,
+                                   local_weight(plan->size_bytes));
     }
-    snprintf(path, sizeof path, "%s/node.yaml", directory);
-    if (rc == 0)
-        rc = shoald_config_write(path, &config);
-    shoald_config_free(&config);
-    if (rc == 0 && !add_string(&layout->client.nodes, node.data))
+    if (rc == 0 && plan->racks > 0)
+        rc = stand_in_rack(layout->map, node.name, index % (unsigned)plan->racks);
+    if (rc == 0 && !local_make_node(&place, place.directory))
+        return false;
+    if (rc == 0 && !local_add_string(&layout->client.nodes, node.data))
         rc = SHOAL_E_NO_MEMORY;
     if (rc != 0)
-        cli_fail("cannot lay out %s: %s", name, shoal_error_text(rc));
+        cli_fail("cannot lay out %s: %s", node.name, shoal_error_text(rc));
     return rc == 0;
 }
 
@@ -342,7 +223,7 @@ bool local_save_map(const char *directory, const struct cluster_map *map)
 {
     char path[CLI_PATH_MAX];
     snprintf(path, sizeof path, "%s/authority", directory);
-    if (!make_directory(path))
+    if (!local_make_directory(path))
         return false;
     size_t size = cluster_map_encoded_size(map);
     void *bytes = malloc(size);
@@ -375,53 +256,41 @@ static bool save_client(struct layout *layout)
     return rc == 0;
 }
 
-static bool enough_space(const struct layout *layout)
-{
-    struct statvfs space;
-    const struct local_plan *plan = layout->plan;
-    uint64_t need = plan->size_bytes * plan->nodes * plan->targets_per_node;
-    if (statvfs(layout->directory, &space) != 0)
-        return true;
-    uint64_t have = (uint64_t)space.f_bavail * space.f_frsize;
-    if (need <= have)
-        return true;
-    cli_fail("%u nodes with %u targets of %s need %s, and %s has %s free: choose a smaller --size or "
-             "another --dir", plan->nodes, plan->targets_per_node,
-             format_bytes(plan->size_bytes).text, format_bytes(need).text, layout->directory,
-             format_bytes(have).text);
-    return false;
-}
-
-/* What an earlier attempt left that did not get to its end. Only names that are ours. */
-static void clear_remains(const char *directory)
+bool local_clear(const char *directory)
 {
     DIR *stream = opendir(directory);
     struct dirent *entry;
     char path[CLI_PATH_MAX + 300];
+    bool ok = true;
     while (stream != NULL && (entry = readdir(stream)) != NULL) {
         bool ours = strncmp(entry->d_name, "node-", 5) == 0 ||
+                    strncmp(entry->d_name, "adding-node-", 12) == 0 ||
+                    strcmp(entry->d_name, "removed") == 0 ||
                     strcmp(entry->d_name, "certs") == 0 || strcmp(entry->d_name, "authority") == 0;
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
-        if (ours && file_remove_tree(path) != 0)
-            fprintf(stderr, "shoal: cannot remove %s: %s\n", path, strerror(errno));
+        if (ours && file_remove_tree(path) != 0) {
+            cli_fail("cannot remove %s: %s", path, strerror(errno));
+            ok = false;
+        }
     }
     if (stream != NULL)
         closedir(stream);
+    return ok;
 }
 
 bool local_create(const char *directory, const struct local_plan *plan)
 {
     struct layout layout = {.directory = directory, .plan = plan};
-    if (!make_directory(directory))
+    if (!local_make_directory(directory))
         return false;
-    if (!enough_space(&layout))
+    if (!local_has_space(directory, plan->nodes, plan->targets_per_node, plan->size_bytes))
         return false;
-    clear_remains(directory);
+    (void)local_clear(directory); /* what an earlier attempt left that did not get to its end */
     random_os_bytes(layout.cluster, sizeof layout.cluster);
     hex_encode(layout.cluster, sizeof layout.cluster, layout.cluster_text);
     layout.partition_bits = local_partition_bits(plan->nodes * plan->targets_per_node);
     layout.map = cluster_map_create();
-    bool ok = layout.map != NULL && free_address(layout.authority, sizeof layout.authority) &&
+    bool ok = layout.map != NULL && local_free_address(layout.authority, sizeof layout.authority) &&
               local_make_certificates(directory, layout.cluster_text);
     if (ok) {
         memcpy(layout.map->cluster, layout.cluster, sizeof layout.cluster);

@@ -6,6 +6,8 @@
  *   certs/                  CA, authority, admin and client certificates
  *   authority/{map,pid,log} the supervisor's
  *   node-N/{node.yaml,node.crt,node.key,disk-M,map,pid,log}
+ *   adding-node-N/          a node that is being laid out
+ *   removed/node-N/         what is left of a node that was removed
  */
 #ifndef CLI_LOCAL_H
 #define CLI_LOCAL_H
@@ -36,7 +38,25 @@ struct local_plan {
     unsigned nodes, targets_per_node;
     uint64_t size_bytes;
     const char *data_plane;
+    uint64_t racks; /* 0: none */
     bool quiet;
+};
+
+/*
+ * struct local_node_plan - A node to be laid out.
+ * @directory: where it will be, as node.yaml says
+ * @ids: of its targets, all of @size_bytes
+ */
+struct progress;
+struct local_node_plan {
+    const char *cluster_directory, *directory;
+    const struct map_node *node; /* its name and addresses */
+    const uint8_t *cluster;
+    const char *authority, *data_plane;
+    unsigned partition_bits, targets;
+    const uint32_t *ids;
+    uint64_t size_bytes;
+    struct progress *progress;
 };
 
 /* The directory to use: @wanted, or that of `shoal up` without --dir. Absolute. false: said why. */
@@ -48,6 +68,9 @@ bool local_exists(const char *directory);
 /* Lay out a new cluster. Return: false, and said why. */
 bool local_create(const char *directory, const struct local_plan *plan);
 
+/* Delete all that is in the directory and ours. false: said what stays. */
+bool local_clear(const char *directory);
+
 struct local *local_load(const char *directory); /* NULL: said why */
 void local_free(struct local *local);
 /* One that was laid out since; false: said why. */
@@ -57,7 +80,16 @@ struct local_node *local_node_named(struct local *local, const char *name);
 /* "DIRECTORY/NAME" for files of the whole cluster. Returns @out. */
 const char *local_path(const struct local *local, const char *name, char *out, size_t size);
 
+/* Of it, for another directory than it will be in. node.yaml is written last. false: said why. */
+bool local_make_node(const struct local_node_plan *plan, const char *where);
+/* A port that nobody listens on now. */
+bool local_free_address(char *out, size_t size);
+bool local_has_space(const char *directory, unsigned nodes, unsigned targets, uint64_t size_bytes);
+uint32_t local_weight(uint64_t size_bytes);
+
 /* Parts of laying out, for `shoal cluster init`; false: said why. */
+bool local_make_directory(const char *path);
+bool local_add_string(struct value_list *list, const char *text);
 bool local_make_certificates(const char *directory, const char *cluster);
 bool local_issue(const char *cluster_directory, enum net_role role, const char *name,
                  const char *directory, const char *stem);

@@ -24,7 +24,7 @@ static const struct subcommand subcommands[] = {
     {"down", "Stop the cluster; --destroy also deletes it.", cli_down, false},
     {"status", "Show nodes, targets, pools and their health.", cli_status, false},
     {"map", "Show the cluster's map, and what moves.", cli_map, false},
-    {"node", "Stop, start, drain, weigh or remove a node, or replace its device.", cli_node, false},
+    {"node", "Add, drain, remove, weigh or move nodes; stop and start them.", cli_node, false},
     {"pool", "Create, list and remove pools.", cli_pool, false},
     {"scrub", "How far the check of all stored data is.", cli_scrub, false},
     {"put", "Store a file, a directory or standard input.", cli_put, false},

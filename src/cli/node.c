@@ -1,41 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shoal node stop|kill|start|replace-device|drain|undrain|remove|weight NAME. */
+/* shoal node: what may be done to a node. Most verbs are one wish. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <unistd.h>
 
-#include "cli/local.h"
-#include "cli/process.h"
 #include "base/file.h"
+#include "cli/local.h"
+#include "cli/node.h"
 
-struct arguments {
-    struct cli_common common;
-    uint64_t target;
-};
-
-static const struct option_spec options[] = {
-    CLI_COMMON_OPTIONS(struct arguments, common),
-    {{"target", VALUE_U64, offsetof(struct arguments, target), "0", 0, UINT32_MAX, NULL,
-      "Replace this target's device only; else all of the node."}, 0, "N"},
-};
-static const struct options_command command = {
-    .name = "shoal node",
-    .arguments = "stop|kill|start|replace-device|drain|undrain|remove|weight NAME [WEIGHT]",
-    .summary = "Stop a node in order, kill it (SIGKILL), start it, or give it an empty device that "
-               "is rebuilt from the others. Drain it: everything moves off it, with full "
-               "redundancy at every moment; then remove it from the cluster. Or give its targets "
-               "another weight, which is their share of the data.",
-    .example = "shoal node kill node-3\nshoal node start node-3\n"
-               "shoal node replace-device node-3\n"
-               "shoal node drain node-3\nshoal node weight node-2 200",
-    .min_arguments = 2, .max_arguments = 3,
-    .options = options, .option_count = ARRAY_LEN(options),
-};
-
-static bool wish_for(const char *config, const char *wish, const char *node)
+bool node_wish(const char *config, const char *wish, const char *node)
 {
     json_t *answer;
     bool ok = cli_wish(config, json_pack("{s:s, s:s}", "wish", wish, "node", node), &answer);
@@ -43,157 +20,231 @@ static bool wish_for(const char *config, const char *wish, const char *node)
     return ok;
 }
 
-struct map_step {
-    struct shoal *shoal;
-    const char *node;
-    uint8_t cluster[16];
-    unsigned partition_bits;
-    uint32_t targets[LOCAL_TARGETS_MAX];
-    unsigned count;
+bool node_directory(const char *config, char *out, size_t size)
+{
+    if (!local_directory_of(config, out, size) || !local_exists(out))
+        return false;
+    struct local *local = local_load(out);
+    bool here = local != NULL && local->nodes_count > 0;
+    local_free(local);
+    return here;
+}
+
+int node_lock(const char *directory)
+{
+    char path[CLI_PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/.lock", directory);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX) == 0)
+        return fd;
+    cli_fail("cannot lock %s: %s", path, strerror(errno));
+    return -1;
+}
+
+/* ---- verbs that are a wish with a name ---- */
+
+struct named {
+    struct cli_common common;
+};
+static const struct option_spec named_options[] = {CLI_COMMON_OPTIONS(struct named, common)};
+
+/*
+ * struct verb - @wish: NULL: there is @run instead. @here: only where `shoal up` made the cluster.
+ * @done: what is said when it was granted, with the node's name.
+ */
+struct verb {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+    const char *wish;
+    bool undo, here;
+    const char *done, *example;
 };
 
-static void map_fiber(void *arg)
-{
-    struct map_step *step = arg;
-    const struct cluster_map *map = client_map(shoal_client(step->shoal));
-    memcpy(step->cluster, map->cluster, sizeof step->cluster);
-    step->partition_bits = map->partition_bits;
-    for (uint32_t i = 0; i < map->targets_count && step->count < LOCAL_TARGETS_MAX; i++)
-        if (strcmp(map->nodes[map->targets[i].node].name, step->node) == 0)
-            step->targets[step->count++] = map->targets[i].id;
-}
+static int run_weight(int argc, char **argv);
+static int run_move(int argc, char **argv);
 
-/* The node's targets are listed in the map in the order of its devices. */
-static bool replace_one(const struct arguments *arguments, const struct map_step *step,
-                        const struct local_node *node, unsigned index)
-{
-    const char *path = node->config.devices.items[index];
-    struct stat old;
-    uint64_t size = 0;
-    json_t *answer;
-    if (stat(path, &old) == 0)
-        size = (uint64_t)old.st_size;
-    for (unsigned i = 0; size == 0 && i < node->config.devices.count; i++)
-        if (stat(node->config.devices.items[i], &old) == 0)
-            size = (uint64_t)old.st_size;
-    if (size == 0) {
-        cli_fail("%s is gone and its size is not known: make a file of that size there first "
-                 "(truncate -s SIZE %s)", path, path);
-        return false;
-    }
-    if (S_ISREG(old.st_mode) && unlink(path) != 0 && errno != ENOENT) {
-        cli_fail("cannot remove %s: %s", path, strerror(errno));
-        return false;
-    }
-    if (local_format(path, size, step->cluster, step->targets[index], step->partition_bits,
-                     true) != 0)
-        return false;
-    if (!cli_wish(arguments->common.config,
-                  json_pack("{s:s, s:I}", "wish", "target_replaced", "target",
-                            (json_int_t)step->targets[index]), &answer))
-        return false;
-    json_decref(answer);
-    return true;
-}
+static const struct verb verbs[] = {
+    {.name = "add", .summary = "Make one more node, to which its share of the data moves.",
+     .run = node_add},
+    {.name = "drain", .wish = "node_drain",
+     .summary = "Move everything off a node, with full redundancy at every moment.",
+     .done = "Data moves off %s; 'shoal status' shows how far it is. Then 'shoal node remove' ends it.",
+     .example = "shoal node drain node-3\nshoal status\nshoal node remove node-3"},
+    {.name = "undrain", .wish = "node_drain", .undo = true,
+     .summary = "Let data be placed on a node again.", .done = "Data may be placed again on %s.",
+     .example = "shoal node undrain node-3"},
+    {.name = "remove", .summary = "Take a node that was drained out of the cluster.",
+     .run = node_remove},
+    {.name = "weight", .summary = "Give a node's targets another share of the data.",
+     .run = run_weight},
+    {.name = "move", .summary = "Say in which rack and row nodes stand; data moves accordingly.",
+     .run = run_move},
+    {.name = "stop", .wish = "node_stop", .here = true, .summary = "Stop a node in order.",
+     .done = "Stopped %s.", .example = "shoal node stop node-3"},
+    {.name = "kill", .wish = "node_kill", .here = true, .summary = "Kill a node (SIGKILL).",
+     .done = "Killed %s.", .example = "shoal node kill node-3"},
+    {.name = "start", .wish = "node_start", .here = true,
+     .summary = "Start a node that does not run; it catches up with what it missed.",
+     .done = "Started %s.", .example = "shoal node start node-3"},
+    {.name = "replace-device", .summary = "Give a node an empty device, rebuilt from the others.",
+     .run = node_replace_device},
+};
 
-static int replace(const struct arguments *arguments, const char *name)
+/* Processes are started and ended where they run. */
+static bool is_here(const struct verb *verb, const char *config)
 {
     char directory[CLI_PATH_MAX - 64];
-    struct map_step step = {.node = name};
-    if (!local_directory_of(arguments->common.config, directory, sizeof directory))
-        return cli_fail("a device can be replaced where its node runs, and no cluster lives here");
-    struct local *local = local_load(directory);
-    struct local_node *node = local != NULL ? local_node_named(local, name) : NULL;
-    bool ok = node != NULL;
-    if (ok && shoal_open(arguments->common.config, NULL, &step.shoal) != 0) {
-        cli_fail_shoal();
-        ok = false;
-    }
-    if (ok) {
-        (void)shoal_run_fiber(step.shoal, map_fiber, &step);
-        shoal_close(step.shoal);
-        if (step.count != node->config.devices.count) {
-            cli_fail("%s has %zu devices here and %u targets in the map", name,
-                     node->config.devices.count, step.count);
-            ok = false;
-        }
-    }
-    if (ok && process_find(node->pid_file) != 0)
-        ok = wish_for(arguments->common.config, "node_stop", name);
-    bool any = false;
-    for (unsigned i = 0; ok && i < step.count; i++) {
-        if (arguments->target != 0 && arguments->target != step.targets[i])
-            continue;
-        any = true;
-        ok = replace_one(arguments, &step, node, i);
-    }
-    if (ok && !any) {
-        cli_fail("%s has no target %llu", name, (unsigned long long)arguments->target);
-        ok = false;
-    }
-    ok = ok && wish_for(arguments->common.config, "node_start", name);
-    local_free(local);
-    return ok ? EXIT_DONE : EXIT_FAILED;
+    if (!verb->here || node_directory(config, directory, sizeof directory))
+        return true;
+    cli_fail("the nodes of this cluster run on hosts of their own; there it is "
+             "'systemctl %s shoal' (docs/hosts.md)", strcmp(verb->name, "start") == 0 ? "start" : "stop");
+    return false;
 }
 
-/* What the authority does by itself: drain, undrain, remove, weight. */
-static bool moving_wish(const char *config, const char *verb, const char *name,
-                        const char *weight, json_t **answer)
+static int run_named(const struct verb *verb, int argc, char **argv)
 {
-    json_t *wish = NULL;
-    if (strcmp(verb, "weight") == 0)
-        wish = json_pack("{s:s, s:s, s:I}", "wish", "node_weight", "node", name, "weight",
-                         (json_int_t)strtoll(weight == NULL ? "0" : weight, NULL, 10));
-    else if (strcmp(verb, "remove") == 0)
-        wish = json_pack("{s:s, s:s}", "wish", "node_remove", "node", name);
-    else
-        wish = json_pack("{s:s, s:s, s:b}", "wish", "node_drain", "node", name, "undo",
-                         strcmp(verb, "undrain") == 0);
-    return cli_wish(config, wish, answer);
+    char full_name[64];
+    snprintf(full_name, sizeof full_name, "shoal node %s", verb->name);
+    const struct options_command command = {
+        .name = full_name, .arguments = "NAME", .summary = verb->summary,
+        .example = verb->example, .min_arguments = 1, .max_arguments = 1,
+        .options = named_options, .option_count = ARRAY_LEN(named_options)};
+    struct named named;
+    struct options_arguments positional;
+    json_t *answer;
+    int status = cli_parse(&command, argc, argv, &named, &positional);
+    if (status >= 0)
+        return status;
+    const char *name = positional.values[0];
+    status = EXIT_FAILED;
+    if (is_here(verb, named.common.config) &&
+        cli_wish(named.common.config,
+                 json_pack("{s:s, s:s, s:b}", "wish", verb->wish, "node", name, "undo",
+                           (int)verb->undo), &answer)) {
+        json_decref(answer);
+        status = EXIT_DONE;
+        if (named.common.json) {
+            cli_print_json(json_pack("{s:s, s:s}", "node", name, "done", verb->name));
+        } else {
+            const char *rest = strstr(verb->done, "%s");
+            printf("%.*s%s%s\n", (int)(rest - verb->done), verb->done, name, rest + 2);
+        }
+    }
+    options_free(&command, &named);
+    return status;
 }
+
+/* ---- weight ---- */
+
+static const struct options_command weight_command = {
+    .name = "shoal node weight", .arguments = "NAME WEIGHT",
+    .summary = "Give each target of a node this weight, which is its share of the data beside those "
+               "of the others. It begins as the device's size in MiB; 'shoal map' shows it.",
+    .example = "shoal node weight node-2 200",
+    .min_arguments = 2, .max_arguments = 2,
+    .options = named_options, .option_count = ARRAY_LEN(named_options),
+};
+
+static int run_weight(int argc, char **argv)
+{
+    struct named named;
+    struct options_arguments positional;
+    json_t *answer;
+    int status = cli_parse(&weight_command, argc, argv, &named, &positional);
+    if (status >= 0)
+        return status;
+    const char *name = positional.values[0];
+    char *end;
+    long long weight = strtoll(positional.values[1], &end, 10);
+    status = EXIT_FAILED;
+    if (*end != 0) {
+        (void)options_usage_error(&weight_command, "'%s' is no number", positional.values[1]);
+        status = EXIT_USAGE;
+    } else if (cli_wish(named.common.config,
+                        json_pack("{s:s, s:s, s:I}", "wish", "node_weight", "node", name, "weight",
+                                  (json_int_t)weight), &answer)) {
+        json_decref(answer);
+        status = EXIT_DONE;
+        if (named.common.json)
+            cli_print_json(json_pack("{s:s, s:s}", "node", name, "done", "weight"));
+        else
+            printf("Data moves by the new weight of %s.\n", name);
+    }
+    options_free(&weight_command, &named);
+    return status;
+}
+
+/* ---- move ---- */
+
+struct move {
+    struct cli_common common;
+    char *rack, *row;
+};
+static const struct option_spec move_options[] = {
+    {{"rack", VALUE_STRING, offsetof(struct move, rack), NULL, 0, 63, NULL,
+      "The rack that they stand in; '' for none."}, 0, "NAME"},
+    {{"row", VALUE_STRING, offsetof(struct move, row), NULL, 0, 63, NULL,
+      "The row that their racks stand in; '' for none. Without it that of the other nodes in the rack."},
+     0, "NAME"},
+    CLI_COMMON_OPTIONS(struct move, common),
+};
+static const struct options_command move_command = {
+    .name = "shoal node move", .arguments = "NAME...",
+    .summary = "Say in which rack and row nodes stand. The shards of an object are spread over rows, "
+               "in a row over racks, and in a rack over nodes, so data moves; the nodes serve "
+               "meanwhile. Nodes that are named together move at once.",
+    .example = "shoal node move node-3 --rack r7\nshoal node move node-1 node-2 --row east",
+    .min_arguments = 1, .max_arguments = (int)MAP_MOVE_MAX,
+    .options = move_options, .option_count = ARRAY_LEN(move_options),
+};
+
+static int run_move(int argc, char **argv)
+{
+    struct move move;
+    struct options_arguments positional;
+    json_t *answer;
+    int status = cli_parse(&move_command, argc, argv, &move, &positional);
+    if (status >= 0)
+        return status;
+    status = EXIT_FAILED;
+    json_t *nodes = json_array();
+    for (int i = 0; i < positional.count; i++)
+        json_array_append_new(nodes, json_string(positional.values[i]));
+    if (move.rack == NULL && move.row == NULL) {
+        (void)options_usage_error(&move_command, "--rack or --row is needed");
+        status = EXIT_USAGE;
+    } else if (cli_wish(move.common.config,
+                        json_pack("{s:s, s:O, s:s*, s:s*}", "wish", "node_move", "nodes", nodes,
+                                  "rack", move.rack, "row", move.row), &answer)) {
+        json_decref(answer);
+        status = EXIT_DONE;
+        if (move.common.json)
+            cli_print_json(json_pack("{s:O, s:s}", "nodes", nodes, "done", "move"));
+        else
+            printf("Data moves to where the racks and rows ask for; 'shoal status' shows how far it is.\n");
+    }
+    json_decref(nodes);
+    options_free(&move_command, &move);
+    return status;
+}
+
+/* ---- verbs ---- */
 
 int cli_node(int argc, char **argv)
 {
-    static const char *const verbs[][3] = {{"stop", "node_stop", "Stopped"},
-                                           {"kill", "node_kill", "Killed"},
-                                           {"start", "node_start", "Started"},
-                                           {"replace-device", NULL, "Replaced the device of"},
-                                           {"drain", NULL, "Data moves off"},
-                                           {"undrain", NULL, "Data may be placed again on"},
-                                           {"remove", NULL, "Removed"},
-                                           {"weight", NULL, "Data moves by the new weight of"}};
-    struct arguments arguments;
-    struct options_arguments positional;
-    int status = cli_parse(&command, argc, argv, &arguments, &positional);
-    if (status >= 0)
-        return status;
-    const char *verb = positional.values[0], *name = positional.values[1];
-    unsigned which = 0;
-    while (which < ARRAY_LEN(verbs) && strcmp(verbs[which][0], verb) != 0)
-        which++;
-    if (which == ARRAY_LEN(verbs)) {
-        (void)options_usage_error(&command, "'%s' is none of stop, kill, start, replace-device, "
-                                            "drain, undrain, remove, weight", verb);
-        status = EXIT_USAGE;
-    } else if ((positional.count == 3) != (strcmp(verb, "weight") == 0)) {
-        (void)options_usage_error(&command, "a weight belongs to 'weight', and only there");
-        status = EXIT_USAGE;
-    } else if (which > 3) {
-        json_t *answer;
-        status = moving_wish(arguments.common.config, verb, name,
-                             positional.count == 3 ? positional.values[2] : NULL, &answer)
-                     ? EXIT_DONE
-                     : EXIT_FAILED;
-        json_decref(answer);
-    } else if (verbs[which][1] == NULL) {
-        status = replace(&arguments, name);
-    } else {
-        status = wish_for(arguments.common.config, verbs[which][1], name) ? EXIT_DONE : EXIT_FAILED;
-    }
-    if (status == EXIT_DONE && arguments.common.json)
-        cli_print_json(json_pack("{s:s, s:s}", "node", name, "done", verb));
-    else if (status == EXIT_DONE)
-        printf("%s %s.\n", verbs[which][2], name);
-    options_free(&command, &arguments);
-    return status;
+    const char *verb = argc > 1 ? argv[1] : "";
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        if (strcmp(verb, verbs[i].name) == 0)
+            return verbs[i].run != NULL ? verbs[i].run(argc - 1, argv + 1)
+                                        : run_named(&verbs[i], argc - 1, argv + 1);
+    bool help = strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0;
+    FILE *out = help ? stdout : stderr;
+    if (argc > 1 && !help)
+        fprintf(out, "shoal node: there is no '%s'\n", verb);
+    fprintf(out, "Usage: shoal node VERB NAME [OPTIONS]\n\n");
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+        fprintf(out, "  %-16s%s\n", verbs[i].name, verbs[i].summary);
+    fprintf(out, "\nEach has --help.\n\nExample:\n  shoal node add\n  shoal node drain node-3\n  "
+                 "shoal node remove node-3\n");
+    return help ? EXIT_DONE : EXIT_USAGE;
 }

@@ -31,7 +31,7 @@ static void pause_ms(long ms)
 
 struct up {
     char *dir;
-    uint64_t nodes, targets_per_node, size;
+    uint64_t nodes, targets_per_node, size, racks;
     char *data_plane;
     bool json;
 };
@@ -46,6 +46,9 @@ static const struct option_spec up_options[] = {
       LOCAL_TARGETS_MAX, NULL, "Devices of each node, each a file."}, 't', "T"},
     {{"size", VALUE_SIZE, offsetof(struct up, size), "512M", ENGINE_DEVICE_MIN, 0, NULL,
       "Bytes of each device."}, 's', "BYTES"},
+    {{"racks", VALUE_U64, offsetof(struct up, racks), "0", 0, LOCAL_NODES_MAX, NULL,
+      "Say that the nodes stand in so many racks, rack-1, rack-2 and so on, over which shards are spread; "
+      "'shoal node move' changes it."}, 0, "N"},
     {{"data_plane", VALUE_STRING, offsetof(struct up, data_plane), "tls", 0, 0, "tls|plain",
       "Encrypt payload, or only protect it."}, 0, NULL},
     {{"json", VALUE_BOOL, offsetof(struct up, json), NULL, 0, 0, NULL, "Print JSON."}, 0, NULL},
@@ -120,10 +123,13 @@ static void serving_fiber(void *arg)
     struct client *client = shoal_client(serving->shoal);
     (void)client_refresh(client, shoal_deadline_ns(serving->shoal, 2000));
     const struct cluster_map *map = client_map(client);
+    unsigned members = 0;
     serving->up = 0;
-    for (uint32_t i = 0; i < map->nodes_count; i++)
+    for (uint32_t i = 0; i < map->nodes_count; i++) {
+        members += !map->nodes[i].removed;
         serving->up += map->nodes[i].up;
-    serving->ready = serving->up == map->nodes_count && cluster_map_unwritable_partitions(map) == 0;
+    }
+    serving->ready = serving->up == members && cluster_map_unwritable_partitions(map) == 0;
 }
 
 /* A node that is not running, with the last lines of its log: nothing explains a failure better. */
@@ -239,7 +245,8 @@ int cli_up(int argc, char **argv)
     struct local_plan plan = {.nodes = (unsigned)up.nodes,
                               .size_bytes = round_down_u64(up.size, 4096),
                               .targets_per_node = (unsigned)up.targets_per_node,
-                              .data_plane = up.data_plane, .quiet = up.json};
+                              
+                              .data_plane = up.data_plane, .racks = up.racks, .quiet = up.json};
     if (created && !local_create(directory, &plan))
         goto out;
     local = local_load(directory);
@@ -297,15 +304,12 @@ static bool stop_all(struct local *local)
     return ok;
 }
 
+/* The mark of a complete cluster goes first, and only what we made. */
 static bool destroy(struct local *local)
 {
     char path[CLI_PATH_MAX];
-    /* The mark of a complete cluster goes first, and only what we made. */
     bool ok = unlink(local_path(local, "client.yaml", path, sizeof path)) == 0;
-    for (unsigned i = 0; i < local->nodes_count; i++)
-        ok = file_remove_tree(local->nodes[i].directory) == 0 && ok;
-    ok = file_remove_tree(local_path(local, "certs", path, sizeof path)) == 0 && ok;
-    ok = file_remove_tree(local_path(local, "authority", path, sizeof path)) == 0 && ok;
+    ok = local_clear(local->directory) && ok;
     (void)unlink(local_path(local, ".lock", path, sizeof path));
     (void)rmdir(local->directory);
     return ok;

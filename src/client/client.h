@@ -213,6 +213,8 @@ void client_file_free(struct client_file *file);
 void client_file_reference(FILE *out);
 /* One more of nodes in the file at @path, if it is not there. Return: 0 or SHOAL_E_*. */
 int client_file_add_node(const char *path, const char *address);
+/* One less; it is no error when it is not there, or the only one, which stays. */
+int client_file_remove_node(const char *path, const char *address);
 int client_file_set_authority(const char *path, const char *addresses);
 /* As YAML to @path. */
 int client_file_write(const char *path, const struct client_file *file);

@@ -171,6 +171,26 @@ int client_file_add_node(const char *path, const char *address)
     return rc;
 }
 
+int client_file_remove_node(const char *path, const char *address)
+{
+    struct client_file file;
+    struct value_error why;
+    int rc = config_load(&table, &file, path, &why);
+    if (rc != 0)
+        return rc;
+    size_t at = 0;
+    while (at < file.nodes.count && strcmp(file.nodes.items[at], address) != 0)
+        at++;
+    if (at < file.nodes.count && file.nodes.count > 1) {
+        free(file.nodes.items[at]);
+        for (file.nodes.count--; at < file.nodes.count; at++)
+            file.nodes.items[at] = file.nodes.items[at + 1];
+        rc = client_file_write(path, &file);
+    }
+    client_file_free(&file);
+    return rc;
+}
+
 int client_file_set_authority(const char *path, const char *addresses)
 {
     struct client_file file;

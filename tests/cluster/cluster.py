@@ -15,14 +15,14 @@ LONG = os.environ.get("SHOAL_TEST_LONG") is not None
 class Cluster:
     """`with Cluster(nodes=6) as c:` gives c.shoal("put", ...), c.kill("node-3"), c.start("node-3")."""
 
-    def __init__(self, nodes, size="256M", plane="tls", targets=1):
+    def __init__(self, nodes, size="256M", plane="tls", targets=1, more=()):
         self.program = os.environ["SHOAL"]
         self.load_program = os.environ["SHOAL_LOAD"]
         self.work = tempfile.mkdtemp(prefix="shoal-test-")
         self.directory = os.path.join(self.work, "cluster")
         self.nodes = [f"node-{i + 1}" for i in range(nodes)]
         self.arguments = ["--dir", self.directory, "--nodes", str(nodes), "--size", size,
-                          "--data-plane", plane, "--targets-per-node", str(targets)]
+                          "--data-plane", plane, "--targets-per-node", str(targets), *more]
         self.environment = dict(os.environ, SHOAL_CONFIG=os.path.join(self.directory, "client.yaml"),
                                 XDG_STATE_HOME=os.path.join(self.work, "state"))
 

@@ -93,7 +93,7 @@ class Hosts:
         return ("cluster", "join", "--token", token, "--name", f"host-{host}",
                 "--dir", self.path(f"etc-{host}"), "--state", self.path(f"var-{host}"),
                 "--data", self.address(host, 1), "--replication", self.address(host, 2),
-                "--management", self.address(host, 3), "--domain", str(host), "--size", "64M",
+                "--management", self.address(host, 3), "--rack", f"rack-{host}", "--size", "64M",
                 self.path(f"disk-{host}-a"), self.path(f"disk-{host}-b"))
 
     def config(self, host):

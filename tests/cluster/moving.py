@@ -54,7 +54,7 @@ def main():
 
         print("remove it, and lose two others", flush=True)
         cluster.shoal("node", "remove", "node-3")
-        cluster.shoal("node", "stop", "node-3")
+        cluster.nodes.remove("node-3")
         check(cluster)
         cluster.kill("node-1")
         cluster.kill("node-6")
