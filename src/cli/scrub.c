@@ -13,8 +13,9 @@ struct arguments {
 static const struct option_spec options[] = {CLI_COMMON_OPTIONS(struct arguments, common)};
 static const struct options_command command = {
     .name = "shoal scrub", .arguments = "status",
-    .summary = "Every node reads all that it stores, again and again, at a bounded rate; what is found "
-               "damaged is rebuilt from the other members.",
+    .summary = "Show how far nodes are with reading all that they store, which they do again and again "
+               "at a bounded rate (scrub.rate and scrub.pause in node.yaml). What is found damaged is "
+               "rebuilt from the other members. Numbers count from a node's start.",
     .example = "shoal scrub status\nshoal scrub status --json",
     .min_arguments = 1, .max_arguments = 1,
     .options = options, .option_count = ARRAY_LEN(options),
@@ -35,38 +36,66 @@ static json_t *target_json(const struct reports *reports, const struct map_targe
                      (json_int_t)report->scrub_ended_s);
 }
 
+/* How much of this pass is done, in percent; a pass begins anew when it ends. */
+static unsigned percent_of(const struct wire_item_target_report *report)
+{
+    return report->objects == 0 ? 0
+                                : (unsigned)MIN(report->scrub_objects * 100 / report->objects,
+                                                UINT64_C(100));
+}
+
 static void print_target(const struct reports *reports, const struct map_target *target)
 {
     const struct wire_item_target_report *report = reports_target(reports, target);
+    const char *node = reports->map->nodes[target->node].name;
     char ended[32] = "none yet";
     if (report == NULL) {
-        printf("%-12s %6u   does not answer\n", reports->map->nodes[target->node].name, target->id);
+        printf("%-12s %6u   does not answer\n", node, target->id);
         return;
     }
     if (report->scrub_ended_s != 0)
         cli_time(report->scrub_ended_s, ended, sizeof ended);
-    printf("%-12s %6u %8llu %12s %12s %9llu %9llu  %s\n", reports->map->nodes[target->node].name,
-           target->id, (unsigned long long)report->scrub_passes,
-           format_count(report->scrub_objects).text, format_bytes(report->scrub_bytes).text,
-           (unsigned long long)report->scrub_damaged, (unsigned long long)report->scrub_repaired,
-           ended);
+    printf("%-12s %6u %8llu %9u%% %12s %9llu %9llu  %s\n", node, target->id,
+           (unsigned long long)report->scrub_passes, percent_of(report),
+           format_bytes(report->scrub_bytes).text, (unsigned long long)report->scrub_damaged,
+           (unsigned long long)report->scrub_repaired, ended);
+}
+
+static bool is_member(const struct reports *reports, const struct map_target *target)
+{
+    return !reports->map->nodes[target->node].removed;
+}
+
+static void print_all(const struct reports *reports)
+{
+    uint64_t damaged = 0, repaired = 0;
+    printf("%-12s %6s %8s %10s %12s %9s %9s  %s\n", "NODE", "TARGET", "PASSES", "THIS PASS",
+           "CHECKED", "DAMAGED", "REPAIRED", "LAST PASS ENDED");
+    for (uint32_t i = 0; i < reports->map->targets_count; i++) {
+        const struct map_target *target = &reports->map->targets[i];
+        const struct wire_item_target_report *report = reports_target(reports, target);
+        if (!is_member(reports, target))
+            continue;
+        print_target(reports, target);
+        damaged += report != NULL ? report->scrub_damaged : 0;
+        repaired += report != NULL ? report->scrub_repaired : 0;
+    }
+    printf("\nSince the nodes started: %s damaged pieces found, %s rebuilt from the others.\n",
+           damaged == 0 ? "no" : format_count(damaged).text,
+           repaired == 0 ? "none" : format_count(repaired).text);
 }
 
 static int show(const struct arguments *arguments, const struct reports *reports)
 {
-    json_t *targets = json_array();
-    if (!arguments->common.json)
-        printf("%-12s %6s %8s %12s %12s %9s %9s  %s\n", "NODE", "TARGET", "PASSES", "THIS PASS",
-               "CHECKED", "DAMAGED", "REPAIRED", "LAST PASS ENDED");
-    for (uint32_t i = 0; i < reports->map->targets_count; i++) {
-        json_array_append_new(targets, target_json(reports, &reports->map->targets[i]));
-        if (!arguments->common.json)
-            print_target(reports, &reports->map->targets[i]);
+    if (!arguments->common.json) {
+        print_all(reports);
+        return EXIT_DONE;
     }
-    if (arguments->common.json)
-        return cli_print_json(json_pack("{s:o}", "targets", targets));
-    json_decref(targets);
-    return EXIT_DONE;
+    json_t *targets = json_array();
+    for (uint32_t i = 0; i < reports->map->targets_count; i++)
+        if (is_member(reports, &reports->map->targets[i]))
+            json_array_append_new(targets, target_json(reports, &reports->map->targets[i]));
+    return cli_print_json(json_pack("{s:o}", "targets", targets));
 }
 
 int cli_scrub(int argc, char **argv)

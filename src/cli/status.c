@@ -88,6 +88,14 @@ static json_t *target_json(struct status *status, const struct map_target *targe
     return json;
 }
 
+static json_t *headway_json(const struct headway *headway)
+{
+    return json_pack("{s:I, s:f, s:f, s:o}", "slots_left", (json_int_t)headway->slots_left,
+                     "bytes_per_s", headway->bytes_per_s, "pieces_per_s", headway->pieces_per_s,
+                     "seconds_left", headway->seconds_left >= 0 ? json_real(headway->seconds_left)
+                                                                : json_null());
+}
+
 static json_t *node_json(struct status *status, uint32_t index)
 {
     const struct map_node *node = &status->reports.map->nodes[index];
@@ -109,13 +117,17 @@ static json_t *node_json(struct status *status, uint32_t index)
         json_array_append_new(targets, target_json(status, target, device));
     }
     pid_t pid = local != NULL ? process_find(local->pid_file) : 0;
-    if (strcmp(state, "down") == 0)
-        warn(status, "%s is down%s", node->name,
-             local != NULL && pid == 0 ? ": 'shoal node start' starts it" : "");
-    return json_pack("{s:s, s:o, s:s, s:{s:s, s:s, s:s}, s:o}", "name", node->name, "pid",
-                     pid > 0 ? json_integer(pid) : json_null(), "state", state, "addresses", "data",
-                     node->data, "replication", node->replication, "management", node->management,
-                     "targets", targets);
+    if (strcmp(state, "down") == 0 && local != NULL && pid == 0)
+        warn(status, "%s is down: 'shoal node start %s' starts it", node->name, node->name);
+    else if (strcmp(state, "down") == 0)
+        warn(status, "%s is down", node->name);
+    struct headway headway = reports_headway(&status->reports, index);
+    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o}", "name", node->name,
+                     "pid", pid > 0 ? json_integer(pid) : json_null(), "state", state, "rack",
+                     cluster_map_rack(status->reports.map, node), "row",
+                     cluster_map_row(status->reports.map, node), "addresses", "data", node->data,
+                     "replication", node->replication, "management", node->management,
+                     "rebuild", headway_json(&headway), "targets", targets);
 }
 
 /* ---- pools ---- */
@@ -158,6 +170,13 @@ static uint64_t raw_free(const struct status *status)
     return free_bytes;
 }
 
+/* The largest of what may be lost, any one of it, with nothing lost of the pool. */
+static const char *survives(const struct status *status, const struct map_pool *pool)
+{
+    static const char *const words[] = {"nothing", "node", "rack", "row"};
+    return words[cluster_map_pool_survives(status->reports.map, pool)];
+}
+
 static json_t *pool_json(struct status *status, const struct map_pool *pool)
 {
     unsigned width = map_pool_width(pool);
@@ -176,9 +195,10 @@ static json_t *pool_json(struct status *status, const struct map_pool *pool)
         warn(status, "pool %s is %llu %% full", pool->name,
              (unsigned long long)(used * 100 / usable));
     json_t *json = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "name", pool->name, "usable_bytes",
+        "{s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:s}", "name", pool->name, "usable_bytes",
         (json_int_t)usable, "used_bytes", (json_int_t)used, "raw_used_bytes", (json_int_t)raw,
-        "blobs", (json_int_t)blobs, "cache", (int)pool->cache, "unsafe", (int)unsafe);
+        "blobs", (json_int_t)blobs, "cache", (int)pool->cache, "unsafe", (int)unsafe, "survives",
+        survives(status, pool));
     if (pool->erasure)
         json_object_set_new(json, "ec", json_sprintf("%u+%u", pool->k, pool->m));
     else
@@ -245,11 +265,14 @@ static json_t *status_json(struct status *status)
     for (uint32_t i = 0; i < status->reports.map->pools_count; i++)
         json_array_append_new(pools, pool_json(status, &status->reports.map->pools[i]));
     const char *state = health(status, &degraded);
-    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:o}", "epoch",
+    struct headway headway = reports_headway_of_all(&status->reports);
+    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:o, s:I, s:o}", "epoch",
                      (json_int_t)status->reports.map->epoch, "cluster", cluster, "health", state, "nodes",
-                     nodes, "pools", pools, "partitions_degraded", (json_int_t)degraded,
-                     "positions_moving", moving, "blobs",
-                     (json_int_t)status->blobs, "warnings", json_incref(status->warnings));
+                     nodes, "pools", pools, "partitions",
+                     (json_int_t)1 << status->reports.map->partition_bits, "partitions_degraded",
+                     (json_int_t)degraded, "positions_moving", moving, "rebuild",
+                     headway_json(&headway), "blobs", (json_int_t)status->blobs, "warnings",
+                     json_incref(status->warnings));
 }
 
 static const char *text_of(const json_t *json, const char *name)
@@ -263,45 +286,123 @@ static uint64_t number_of(const json_t *json, const char *name)
     return (uint64_t)json_integer_value(json_object_get(json, name));
 }
 
-static void print_text(const json_t *json)
+/* An estimate: to the second, the minute, or the hour. */
+static const char *time_left(double seconds, char *out, size_t size)
 {
-    size_t i, j;
-    json_t *item, *target;
-    printf("health %s, epoch %llu, %s blobs", text_of(json, "health"),
+    if (seconds < 100)
+        snprintf(out, size, "%.0f s", seconds + 0.5);
+    else if (seconds < 100 * 60)
+        snprintf(out, size, "%.0f min", seconds / 60);
+    else
+        snprintf(out, size, "%.0f h", seconds / 3600);
+    return out;
+}
+
+static void print_rebuild(const json_t *rebuild)
+{
+    const json_t *left = json_object_get(rebuild, "seconds_left");
+    char text[32];
+    printf("%llu slots, %s/s, %s pieces/s, ", (unsigned long long)number_of(rebuild, "slots_left"),
+           format_bytes((uint64_t)json_real_value(json_object_get(rebuild, "bytes_per_s"))).text,
+           format_count((uint64_t)json_real_value(json_object_get(rebuild, "pieces_per_s"))).text);
+    if (json_is_real(left))
+        printf("about %s left", time_left(json_real_value(left), text, sizeof text));
+    else
+        printf("no telling for how long");
+}
+
+static void print_summary(const json_t *json)
+{
+    const json_t *rebuild = json_object_get(json, "rebuild");
+    uint64_t degraded = number_of(json, "partitions_degraded");
+    uint64_t moving = number_of(json, "positions_moving");
+    printf("health %s, epoch %llu, %s blobs\n", text_of(json, "health"),
            (unsigned long long)number_of(json, "epoch"),
            format_count(number_of(json, "blobs")).text);
-    if (number_of(json, "partitions_degraded") > 0)
-        printf(", %llu partitions degraded",
-               (unsigned long long)number_of(json, "partitions_degraded"));
-    if (number_of(json, "positions_moving") > 0)
-        printf(", %llu positions moving", (unsigned long long)number_of(json, "positions_moving"));
-    printf("\n\n%-10s %-12s %-8s %-22s %s\n", "NODE", "STATE", "PID", "DATA ADDRESS", "TARGETS");
-    json_array_foreach(json_object_get(json, "nodes"), i, item) {
-        char pid[16] = "-";
-        if (json_is_integer(json_object_get(item, "pid")))
-            snprintf(pid, sizeof pid, "%llu", (unsigned long long)number_of(item, "pid"));
-        printf("%-10s %-12s %-8s %-22s", text_of(item, "name"), text_of(item, "state"), pid,
-               text_of(json_object_get(item, "addresses"), "data"));
-        json_array_foreach(json_object_get(item, "targets"), j, target)
-            printf("%s%s %s of %s", j > 0 ? "; " : " ", text_of(target, "state"),
-                   format_bytes(number_of(target, "bytes_used")).text,
-                   format_bytes(number_of(target, "bytes_total")).text);
-        putchar('\n');
+    if (degraded > 0)
+        printf("degraded: %llu of %llu partitions lack a member\n", (unsigned long long)degraded,
+               (unsigned long long)number_of(json, "partitions"));
+    if (moving > 0)
+        printf("moving: %llu positions to other targets\n", (unsigned long long)moving);
+    if (number_of(rebuild, "slots_left") == 0)
+        return;
+    printf("rebuilding: ");
+    print_rebuild(rebuild);
+    putchar('\n');
+}
+
+/* Racks and rows are shown where there are any. */
+static bool has_places(const json_t *json)
+{
+    const json_t *node;
+    size_t i;
+    json_array_foreach(json_object_get(json, "nodes"), i, node)
+        if (text_of(node, "rack")[0] != 0 || text_of(node, "row")[0] != 0)
+            return true;
+    return false;
+}
+
+static void print_place(const json_t *node)
+{
+    char place[40];
+    const char *rack = text_of(node, "rack"), *row = text_of(node, "row");
+    snprintf(place, sizeof place, "%s%s%s", row, row[0] != 0 ? "/" : "", rack[0] != 0 ? rack : "-");
+    printf(" %-18s", place);
+}
+
+static void print_node(const json_t *node, bool places)
+{
+    const json_t *target, *rebuild = json_object_get(node, "rebuild");
+    char pid[16] = "-";
+    size_t i;
+    if (json_is_integer(json_object_get(node, "pid")))
+        snprintf(pid, sizeof pid, "%llu", (unsigned long long)number_of(node, "pid"));
+    printf("%-10s %-12s %-8s %-22s", text_of(node, "name"), text_of(node, "state"), pid,
+           text_of(json_object_get(node, "addresses"), "data"));
+    if (places)
+        print_place(node);
+    json_array_foreach(json_object_get(node, "targets"), i, target)
+        printf("%s%s %s of %s", i > 0 ? "; " : " ", text_of(target, "state"),
+               format_bytes(number_of(target, "bytes_used")).text,
+               format_bytes(number_of(target, "bytes_total")).text);
+    if (number_of(rebuild, "slots_left") > 0) {
+        printf("\n%11srebuilds ", "");
+        print_rebuild(rebuild);
     }
-    printf("\n%-14s %-10s %12s %12s %12s\n", "POOL", "LAYOUT", "USED", "USABLE", "BLOBS");
-    json_array_foreach(json_object_get(json, "pools"), i, item) {
-        char layout[32];
-        if (json_object_get(item, "ec") != NULL)
-            snprintf(layout, sizeof layout, "ec %s", text_of(item, "ec"));
-        else
-            snprintf(layout, sizeof layout, "%scopies %llu",
-                     json_is_true(json_object_get(item, "cache")) ? "cache " : "",
-                     (unsigned long long)number_of(item, "copies"));
-        printf("%-14s %-10s %12s %12s %12s\n", text_of(item, "name"), layout,
-               format_bytes(number_of(item, "used_bytes")).text,
-               format_bytes(number_of(item, "usable_bytes")).text,
-               format_count(number_of(item, "blobs")).text);
-    }
+    putchar('\n');
+}
+
+static void print_pool(const json_t *pool)
+{
+    char layout[32];
+    if (json_object_get(pool, "ec") != NULL)
+        snprintf(layout, sizeof layout, "ec %s", text_of(pool, "ec"));
+    else
+        snprintf(layout, sizeof layout, "%scopies %llu",
+                 json_is_true(json_object_get(pool, "cache")) ? "cache " : "",
+                 (unsigned long long)number_of(pool, "copies"));
+    printf("%-14s %-14s %12s %12s %12s  %s\n", text_of(pool, "name"), layout,
+           format_bytes(number_of(pool, "used_bytes")).text,
+           format_bytes(number_of(pool, "usable_bytes")).text,
+           format_count(number_of(pool, "blobs")).text, text_of(pool, "survives"));
+}
+
+static void print_text(const json_t *json)
+{
+    bool places = has_places(json);
+    json_t *item;
+    size_t i;
+    print_summary(json);
+    printf("\n%-10s %-12s %-8s %-22s", "NODE", "STATE", "PID", "DATA ADDRESS");
+    if (places)
+        printf(" %-18s", "ROW/RACK");
+    printf(" TARGETS\n");
+    json_array_foreach(json_object_get(json, "nodes"), i, item)
+        print_node(item, places);
+    printf("\n%-14s %-14s %12s %12s %12s  %s\n", "POOL", "LAYOUT", "USED", "USABLE", "BLOBS",
+           "SURVIVES A");
+    json_array_foreach(json_object_get(json, "pools"), i, item)
+        print_pool(item);
     json_array_foreach(json_object_get(json, "warnings"), i, item)
         printf("%s! %s\n", i == 0 ? "\n" : "", json_string_value(item));
 }

@@ -243,19 +243,34 @@ int client_list(struct client *client, const struct client_listing *listing)
 
 /* ---- administration ---- */
 
-int client_report(struct client *client, uint32_t node, uint64_t deadline_ns,
-                  struct wire_report_reply *reply)
+/* @exchange: a verb that any node answers for itself. */
+static int ask_node(struct client *client, uint32_t node, uint64_t deadline_ns,
+                    struct exchange *exchange)
 {
     struct operation op = {.client = client, .deadline_ns = deadline_ns};
-    struct wire_report question = {0};
-    struct exchange exchange = {.verb = &verb_report, .message = &question, .reply = reply};
     struct view *view = view_hold(client);
     if (view == NULL)
         return SHOAL_E_CONNECTION;
-    int rc = node < view->map->nodes_count ? exchange_with_node(&op, view, node, &exchange)
+    int rc = node < view->map->nodes_count ? exchange_with_node(&op, view, node, exchange)
                                            : SHOAL_E_INVALID;
     view_release(client, view);
     return rc;
+}
+
+int client_report(struct client *client, uint32_t node, uint64_t deadline_ns,
+                  struct wire_report_reply *reply)
+{
+    struct wire_report question = {0};
+    struct exchange exchange = {.verb = &verb_report, .message = &question, .reply = reply};
+    return ask_node(client, node, deadline_ns, &exchange);
+}
+
+int client_headway(struct client *client, uint32_t node, uint64_t deadline_ns,
+                   struct wire_headway_reply *reply)
+{
+    struct wire_headway question = {0};
+    struct exchange exchange = {.verb = &verb_headway, .message = &question, .reply = reply};
+    return ask_node(client, node, deadline_ns, &exchange);
 }
 
 int client_admin(struct client *client, const char *address, const char *wish,

@@ -170,6 +170,8 @@ int client_list(struct client *client, const struct client_listing *listing);
 /* What a node (index into the map) says of itself. */
 int client_report(struct client *client, uint32_t node, uint64_t deadline_ns,
                   struct wire_report_reply *reply);
+int client_headway(struct client *client, uint32_t node, uint64_t deadline_ns,
+                   struct wire_headway_reply *reply);
 
 /*
  * client_admin() - Send a wish to the authority, which listens at @address.

@@ -102,7 +102,7 @@ struct verb {
 };
 #define VERBS(X)                                                                                   \
     X(map_get) X(put) X(get) X(stat) X(remove) X(exists) X(list) X(upload_open) X(upload_touch)    \
-    X(report) X(admin)
+    X(report) X(headway) X(admin)
 #define VERB_DECLARE(name) extern const struct verb verb_##name;
 VERBS(VERB_DECLARE)
 #undef VERB_DECLARE

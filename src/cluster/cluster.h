@@ -215,6 +215,11 @@ bool map_pool_admits(const struct map_pool *pool, const char *user);
  */
 int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, char *why);
 
+/* What the pool may lose, any one of it, and keep k shards of all its objects. */
+enum map_survives { SURVIVES_NOTHING, SURVIVES_NODE, SURVIVES_RACK, SURVIVES_ROW };
+enum map_survives cluster_map_pool_survives(const struct cluster_map *map,
+                                            const struct map_pool *pool);
+
 /* Would the loss of one node take more than m shards of some object? */
 bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_pool *pool);
 

@@ -170,7 +170,8 @@ int map_pool_check(const struct cluster_map *map, const struct map_pool *pool, c
     return SHOAL_E_INVALID;
 }
 
-bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_pool *pool)
+enum map_survives cluster_map_pool_survives(const struct cluster_map *map,
+                                            const struct map_pool *pool)
 {
     struct place_target *targets = map_place_targets(map);
     struct place_verdict verdict = {0};
@@ -178,7 +179,18 @@ bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_poo
                                 : place_check(&verdict, targets, map->targets_count, pool->k,
                                               pool->m);
     free(targets);
-    return error != 0 || !verdict.survives_a_node;
+    if (error != 0 || !verdict.survives_a_node)
+        return SURVIVES_NOTHING;
+    /* Where none is named, each node is a rack of its own, and each rack a row. */
+    if (!verdict.survives_a_domain || verdict.domains == verdict.nodes)
+        return SURVIVES_NODE;
+    return !verdict.survives_a_zone || verdict.zones == verdict.domains ? SURVIVES_RACK
+                                                                         : SURVIVES_ROW;
+}
+
+bool cluster_map_pool_unsafe(const struct cluster_map *map, const struct map_pool *pool)
+{
+    return cluster_map_pool_survives(map, pool) == SURVIVES_NOTHING;
 }
 
 static void set_states(struct target_set *set)

@@ -309,6 +309,7 @@ static void target_update(struct target *t, const struct cluster_map *old)
         t->low_water_count = map->targets_count;
     }
     slots_update(t, old);
+    headway_epoch(t);
     unsettle_undecided(t);
     objects_slot_lost(t);
     upload_touches_lost(t);

@@ -56,7 +56,8 @@ static void part_request(void *ctx, struct net_request *request)
 struct group_part *group_part_for(const struct node *node, const struct wire_head *head)
 {
     struct node_group *group = node->group;
-    if (head->type == WIRE_map_push || head->type == WIRE_report || head->type == WIRE_lease)
+    if (head->type == WIRE_map_push || head->type == WIRE_report ||
+        head->type == WIRE_headway || head->type == WIRE_lease)
         return &group->parts[0];
     for (unsigned i = 0; i < group->targets_count; i++)
         if (group->targets[i].id == head->target)

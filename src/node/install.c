@@ -229,8 +229,11 @@ int install_piece(struct target *t, const struct blob_id *id, const struct blob_
     unsigned position = place < 0 ? 0 : place_position((unsigned)place);
     int here = place < 0 ? SHOAL_E_NOT_SERVING : is_here(t, id, version, position);
     error = MIN(here, 0);
+    uint64_t before = bytes == NULL ? 0 : *bytes;
     if (here == 0)
         error = install(t, &set, id, version, position, bytes);
+    if (here == 0 && error == 0 && bytes != NULL)
+        headway_piece(t, *bytes - before);
     install_unlock(t, lock);
     return error == SHOAL_E_LOW_WATER ? 0 : error;
 }

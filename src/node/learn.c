@@ -247,7 +247,7 @@ static int learn_slot(struct target *t, uint32_t pool, uint32_t partition)
 }
 
 /* What this target learns now: as a learner what it serves, and only then what it is to take over. */
-static bool is_learners(const struct target *t, uint32_t pool, uint32_t partition)
+bool learner_has(const struct target *t, uint32_t pool, uint32_t partition)
 {
     struct members set;
     if (!node_members(t->node, pool, partition, &set))
@@ -327,7 +327,7 @@ static uint64_t learn_pass(struct target *t)
             uint8_t *slot = target_slot(t, pool, p);
             if (slot == NULL)
                 break; /* the pool is gone */
-            if (!is_learners(t, pool, p))
+            if (!learner_has(t, pool, p))
                 continue;
             uint64_t epoch = node->map->epoch;
             int error = (*slot & SLOT_LEARNED) != 0 ? 0 : learn_slot(t, pool, p);
@@ -336,8 +336,11 @@ static uint64_t learn_pass(struct target *t)
                           shoal_error_text(error));
             slot = target_slot(t, pool, p);
             /* Under another epoch the primary may be another: then it is walked again (R29). */
-            if (error == 0 && slot != NULL && node->map->epoch == epoch)
+            if (error == 0 && slot != NULL && node->map->epoch == epoch) {
+                if ((*slot & SLOT_LEARNED) == 0)
+                    headway_slot(t);
                 *slot |= SLOT_LEARNED;
+            }
             if (error == 0 && node->map->epoch == epoch)
                 done++;
             else
@@ -456,6 +459,7 @@ void node_learner(void *arg)
         }
         if (!t->serving || t->learner_since == 0) {
             forget_stale(t);
+            headway_count(t);
             if (node->stopping || (t->serving && t->learner_since != 0))
                 continue; /* likewise */
             if (t->serving && t->foreign)
@@ -465,6 +469,7 @@ void node_learner(void *arg)
             continue;
         }
         uint64_t since = t->learner_since, epoch = node->map->epoch;
+        headway_count(t);
         uint64_t left = learn_pass(t);
         if (t->state == TARGET_CLEAN)
             say_moved(t);

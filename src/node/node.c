@@ -93,6 +93,7 @@ static int target_create(struct node *node, struct target *t,
     t->engine = config->engine;
     t->shared = group_target_of(node->group, config->id);
     t->device_stale = config->stale;
+    headway_create(t, node->metrics);
     list_init(&t->versioned);
     list_init(&t->orphans);
     list_init(&t->aborted_list);

@@ -14,6 +14,7 @@
  *   upload.c   large blobs                    care.c     tombstones, eviction, stripes, scrub
  *   leftovers.c what a member asks after
  *   group.c    the parts of a node that runs on several reactors
+ *   report.c   what a node holds              headway.c  how far and how fast learners are
  *
  * Between two blocking calls a fiber is alone, so only what must hold across them is locked. The map
  * may change at every blocking call: nothing keeps a pointer into it; struct members is a copy.
@@ -193,6 +194,16 @@ struct commit_queue {
     bool sending;
 };
 
+/* What was learned since @since_ns. */
+struct headway_window {
+    uint64_t since_ns, slots, pieces, bytes;
+};
+struct headway {
+    struct headway_window now, before;
+    struct counter *pieces_total, *bytes_total; /* NULL: no metrics */
+    struct gauge *slots_left, *slots_degraded;
+};
+
 struct target {
     struct node *node;
     uint32_t id;
@@ -232,6 +243,7 @@ struct target {
 
     struct fiber_queue settle_wake, learn_wake, commit_wake, orphan_wake, repair_wake;
     uint64_t learn_done, learn_total;
+    struct headway headway;
     struct list damaged; /* pieces to be repaired */
     unsigned damaged_count;
     struct list touches; /* of open uploads */
@@ -639,6 +651,8 @@ void node_settler(void *target);
 void node_learner(void *target);
 /* A piece of this object has just been stored: is the slot still one of this target's? */
 void learn_note_stored(struct target *target, const struct blob_id *id);
+/* Does it learn this slot now? */
+bool learner_has(const struct target *target, uint32_t pool, uint32_t partition);
 void node_carer(void *target);
 bool target_over_quota(struct target *target, const struct pool_view *pool, uint64_t more);
 void care_leftovers(struct target *target); /* [fiber] what the primaries of others tell nobody twice */
@@ -669,7 +683,17 @@ void upload_touches_lost(struct target *target);
 /* ---- handlers ---- */
 
 typedef void request_handler(struct request *request);
-request_handler serve_map_get, serve_map_push, serve_report;
+request_handler serve_map_get, serve_map_push, serve_report, serve_headway;
+
+/* ---- headway.c ---- */
+
+struct metrics;
+void headway_create(struct target *target, struct metrics *metrics);
+void headway_piece(struct target *target, uint64_t bytes); /* fetched */
+void headway_slot(struct target *target);                  /* learned under this epoch */
+void headway_count(struct target *target);                 /* a pass begins, or there is nothing to learn */
+void headway_epoch(struct target *target);                 /* the map is another */
+void headway_report(struct target *target, struct wire_item_target_headway *out);
 request_handler serve_put, serve_remove, serve_get, serve_stat, serve_exists, serve_list;
 request_handler serve_upload_open, serve_upload_touch, serve_upload_stat;
 request_handler serve_prepare, serve_commit, serve_abort, serve_drop, serve_find, serve_fetch;

@@ -32,6 +32,7 @@ static const struct {
     [WIRE_upload_open] = {serve_upload_open, CLASS_CLIENT},
     [WIRE_upload_touch] = {serve_upload_touch, CLASS_CLIENT},
     [WIRE_report] = {serve_report, CLASS_CONTROL},
+    [WIRE_headway] = {serve_headway, CLASS_CONTROL},
     [WIRE_prepare] = {serve_prepare, CLASS_MEMBER},
     [WIRE_commit] = {serve_commit, CLASS_MEMBER},
     [WIRE_abort] = {serve_abort, CLASS_MEMBER},
