@@ -57,7 +57,7 @@ static unsigned count_lacking(const struct tree_level *level, const uint32_t *of
 {
     unsigned lacking = 0;
 
-    for (uint32_t i = 0; i < level->count; i++) {
+    for (uint32_t i = 0; level->some_least && i < level->count; i++) {
         const unsigned has = count_of(of, width, i);
         lacking += has < level->items[i].least ? level->items[i].least - has : 0;
     }

@@ -55,12 +55,8 @@ int balancer_init(struct balancer *b, const struct place_target *targets, size_t
     memset(b->item_of, 0xff, (count + 1) * sizeof(*b->item_of));
     for (uint32_t i = 0; i < b->tree.targets.count; i++)
         b->item_of[b->tree.targets.items[i].index] = i;
-    for (uint32_t i = 0; i < b->tree.nodes.count; i++)
-        b->some_least |= b->tree.nodes.items[i].least > 0;
-    for (uint32_t i = 0; i < b->tree.domains.count; i++)
-        b->some_least |= b->tree.domains.items[i].least > 0;
-    for (uint32_t i = 0; i < b->tree.zones.count; i++)
-        b->some_least |= b->tree.zones.items[i].least > 0;
+    b->some_least =
+        b->tree.nodes.some_least || b->tree.domains.some_least || b->tree.zones.some_least;
     tree_share(&b->tree);
     set_loads(b);
     return 0;

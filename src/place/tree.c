@@ -192,7 +192,7 @@ static unsigned even_level(const struct tree_level *items, unsigned width)
 }
 
 /* The bounds of a level, whose room is known, and from them the room of the level above. */
-static void bound_level(const struct tree_level *level, struct tree_level *above, unsigned width)
+static void bound_level(struct tree_level *level, struct tree_level *above, unsigned width)
 {
     const unsigned even = even_level(level, width);
 
@@ -200,6 +200,7 @@ static void bound_level(const struct tree_level *level, struct tree_level *above
         struct tree_item *item = &level->items[i];
         item->most = (uint8_t)most_at(item, even);
         item->least = (uint8_t)most_at(item, even - 1);
+        level->some_least |= item->least > 0;
         if (above == NULL)
             continue;
         struct tree_item *parent = &above->items[item->parent];

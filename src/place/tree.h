@@ -10,6 +10,7 @@
 #ifndef SHOAL_PLACE_TREE_H
 #define SHOAL_PLACE_TREE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,8 +33,10 @@ struct tree_item {
     uint16_t index; /* of a target: in the caller's list */
 };
 
+/* @some_least: the spread rules give some of its items a shard of each set at least */
 struct tree_level {
     uint32_t count;
+    bool some_least;
     struct tree_item *items;
     struct score_candidate *candidates; /* the same items, as they take part in draws */
 };
