@@ -32,6 +32,7 @@
 #define PORT_COUNT 12000u
 #define PORT_TRIES 2000u
 #define STRIPE_SIZE (4u << 20)
+#define MAP_MAX (64u << 20)
 
 /* ---- where ---- */
 
@@ -234,6 +235,23 @@ bool local_save_map(const char *directory, const struct cluster_map *map)
     if (rc != 0)
         cli_fail("cannot write %s: %s", path, shoal_error_text(rc));
     return rc == 0;
+}
+
+int local_load_map(const struct local *local, struct cluster_map **map)
+{
+    char path[CLI_PATH_MAX], *bytes;
+    size_t len;
+    local_path(local, "authority/map", path, sizeof path);
+    int rc = file_read(path, MAP_MAX, &bytes, &len);
+    if (rc == 0) {
+        rc = cluster_map_decode(bytes, len, map);
+        free(bytes);
+    }
+    if (rc == SHOAL_E_FORMAT)
+        cli_fail("%s is of another release of Shoal, whose programs have to be used", path);
+    else if (rc != 0)
+        cli_fail("cannot read the cluster's map %s: %s", path, shoal_error_text(rc));
+    return rc;
 }
 
 static bool save_client(struct layout *layout)

@@ -71,6 +71,9 @@ bool local_create(const char *directory, const struct local_plan *plan);
 /* Delete all that is in the directory and ours. false: said what stays. */
 bool local_clear(const char *directory);
 
+/* What the authority saved last. Return: 0 or SHOAL_E_*, and said why. */
+int local_load_map(const struct local *local, struct cluster_map **map);
+
 struct local *local_load(const char *directory); /* NULL: said why */
 void local_free(struct local *local);
 /* One that was laid out since; false: said why. */

@@ -381,10 +381,11 @@ static void print_pool(const json_t *pool)
         snprintf(layout, sizeof layout, "%scopies %llu",
                  json_is_true(json_object_get(pool, "cache")) ? "cache " : "",
                  (unsigned long long)number_of(pool, "copies"));
-    printf("%-14s %-14s %12s %12s %12s  %s\n", text_of(pool, "name"), layout,
+    printf("%-14s %-14s %12s %12s %12s  %s%s\n", text_of(pool, "name"), layout,
            format_bytes(number_of(pool, "used_bytes")).text,
            format_bytes(number_of(pool, "usable_bytes")).text,
-           format_count(number_of(pool, "blobs")).text, text_of(pool, "survives"));
+           format_count(number_of(pool, "blobs")).text,
+           strcmp(text_of(pool, "survives"), "nothing") == 0 ? "" : "a ", text_of(pool, "survives"));
 }
 
 static void print_text(const json_t *json)
@@ -400,7 +401,7 @@ static void print_text(const json_t *json)
     json_array_foreach(json_object_get(json, "nodes"), i, item)
         print_node(item, places);
     printf("\n%-14s %-14s %12s %12s %12s  %s\n", "POOL", "LAYOUT", "USED", "USABLE", "BLOBS",
-           "SURVIVES A");
+           "SURVIVES");
     json_array_foreach(json_object_get(json, "pools"), i, item)
         print_pool(item);
     json_array_foreach(json_object_get(json, "warnings"), i, item)

@@ -22,7 +22,6 @@
 #include "cli/supervisor.h"
 #include "net/net.h"
 
-#define MAP_MAX (64u << 20)
 #define FENCE_NS UINT64_C(3000000000) /* of silence */
 
 /* ---- the watcher's thread ---- */
@@ -87,21 +86,6 @@ static int save_map(void *ctx, const void *map, size_t len)
                              len, 0600);
 }
 
-static int load_map(struct supervisor *supervisor, struct cluster_map **map)
-{
-    char path[CLI_PATH_MAX], *bytes;
-    size_t len;
-    local_path(supervisor->local, "authority/map", path, sizeof path);
-    int rc = file_read(path, MAP_MAX, &bytes, &len);
-    if (rc == 0) {
-        rc = cluster_map_decode(bytes, len, map);
-        free(bytes);
-    }
-    if (rc != 0)
-        LOG_ERROR("cannot read the cluster's map %s: %s", path, shoal_error_text(rc));
-    return rc;
-}
-
 static int open_authority(struct supervisor *supervisor)
 {
     static char certificate[CLI_PATH_MAX], key[CLI_PATH_MAX], ca[CLI_PATH_MAX];
@@ -117,7 +101,7 @@ static int open_authority(struct supervisor *supervisor)
                                       .wish = supervisor_wish, .ctx = supervisor,
                                       .fence_ns = FENCE_NS,
                                       .fence = elsewhere ? NULL : supervisor_fence};
-    int rc = load_map(supervisor, &config.map);
+    int rc = local_load_map(supervisor->local, &config.map);
     if (rc == 0)
         rc = net_tcp_create(supervisor->reactor, &tcp, &supervisor->net);
     config.net = supervisor->net;

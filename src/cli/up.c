@@ -60,6 +60,26 @@ static const struct options_command up_command = {
     .options = up_options, .option_count = ARRAY_LEN(up_options),
 };
 
+static bool has_racks(const struct local *local, uint64_t wanted)
+{
+    struct cluster_map *map;
+    uint64_t racks = 0;
+    if (local_load_map(local, &map) != 0)
+        return false;
+    for (uint32_t i = 0; i < map->nodes_count; i++) {
+        bool known = map->nodes[i].removed || map->nodes[i].rack == 0;
+        for (uint32_t j = 0; j < i; j++)
+            known |= !map->nodes[j].removed && map->nodes[j].rack == map->nodes[i].rack;
+        racks += !known;
+    }
+    cluster_map_free(map);
+    if (racks == wanted)
+        return true;
+    cli_fail("the nodes in %s stand in %llu racks: leave --racks out to resume; 'shoal node move' moves "
+             "them to others", local->directory, (unsigned long long)racks);
+    return false;
+}
+
 /* What was asked for explicitly must fit what is there. */
 static bool same_plan(const struct up *up, uint64_t given, const struct local *local)
 {
@@ -75,7 +95,7 @@ static bool same_plan(const struct up *up, uint64_t given, const struct local *l
     else if ((given >> plane & 1) != 0 && strcmp(up->data_plane, first->data_plane) != 0)
         what = "--data-plane";
     if (what == NULL)
-        return true;
+        return (given >> options_index(&up_command, "racks") & 1) == 0 || has_racks(local, up->racks);
     cli_fail("%s holds a cluster of %u nodes with %zu targets each and a %s data plane, which %s "
              "cannot change: leave it out to resume, or start anew with 'shoal down --destroy' or "
              "another --dir", local->directory, local->nodes_count, first->devices.count,

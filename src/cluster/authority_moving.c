@@ -52,6 +52,16 @@ static bool read_move(const json_t *json, const char *names[MAP_MOVE_MAX], struc
     return true;
 }
 
+static const char *unknown_of(const struct authority *a, const struct map_move *move)
+{
+    for (unsigned i = 0; i < move->count; i++) {
+        const struct map_node *node = cluster_map_node_named(a->map, move->nodes[i]);
+        if (node == NULL || node->removed)
+            return move->nodes[i];
+    }
+    return "";
+}
+
 int authority_nodes_move(struct authority *a, const json_t *json, char *message, size_t size)
 {
     const char *names[MAP_MOVE_MAX];
@@ -62,7 +72,7 @@ int authority_nodes_move(struct authority *a, const json_t *json, char *message,
     }
     int error = authority_apply(a, apply_move, &move, APPLY_AT_ONCE);
     if (error == SHOAL_E_NOT_FOUND)
-        snprintf(message, size, "one of these is no node of the cluster: 'shoal map' lists them");
+        snprintf(message, size, "there is no node '%s'", unknown_of(a, &move));
     else if (error == SHOAL_E_INVALID)
         snprintf(message, size, "a name of a rack or row has 1 to %u characters and no blanks",
                  CLUSTER_NAME_MAX - 1);
@@ -80,8 +90,8 @@ static void explain(const struct ask *ask, int error, const char *wish, char *me
         snprintf(message, size, "%s is %s already", ask->node,
                  ask->undo ? "not draining" : "draining");
     else if (error == SHOAL_E_CONDITION && strcmp(wish, "node_remove") == 0)
-        snprintf(message, size, "%s still holds what is needed: drain it, and wait until 'shoal map' "
-                                "shows that it serves nothing", ask->node);
+        snprintf(message, size, "%s still holds what is needed: 'shoal node drain %s' moves it off, and "
+                                "'shoal status' shows when nothing moves any more", ask->node, ask->node);
     else if (error == SHOAL_E_CONDITION)
         snprintf(message, size, "without %s a pool would have too few targets", ask->node);
 }

@@ -169,6 +169,30 @@ static void data_moves_to_where_the_racks_are(void **state)
     cluster_map_free(map);
 }
 
+static void a_pool_survives_the_loss_of_what_is_named(void **state)
+{
+    static const struct {
+        unsigned nodes, racks, rows;
+        enum map_survives survives;
+    } cases[] = {{2, 0, 0, SURVIVES_NOTHING}, {6, 0, 0, SURVIVES_NODE},  {6, 2, 0, SURVIVES_NODE},
+                 {6, 3, 0, SURVIVES_RACK},    {12, 6, 2, SURVIVES_RACK}, {12, 6, 3, SURVIVES_ROW}};
+    (void)state;
+    for (unsigned c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct cluster_map *map = test_map(cases[c].nodes, 3, 4);
+        struct map_pool pool = test_pool("p", 4, 2);
+        for (unsigned i = 0; i < cases[c].nodes && cases[c].racks > 0; i++) {
+            char node[8], rack[8], row[8] = "";
+            snprintf(node, sizeof node, "n%u", i);
+            snprintf(rack, sizeof rack, "r%u", i % cases[c].racks);
+            if (cases[c].rows > 0)
+                snprintf(row, sizeof row, "w%u", i % cases[c].racks % cases[c].rows);
+            assert_int_equal(move(map, node, NULL, rack, row), 0);
+        }
+        assert_int_equal(cluster_map_pool_survives(map, &pool), cases[c].survives);
+        cluster_map_free(map);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +202,7 @@ int main(void)
         cmocka_unit_test(a_map_of_nothing_can_be_encoded),
         cmocka_unit_test(names_travel_with_the_map),
         cmocka_unit_test(data_moves_to_where_the_racks_are),
+        cmocka_unit_test(a_pool_survives_the_loss_of_what_is_named),
     };
     return cmocka_run_group_tests_name("map_names", tests, NULL, NULL);
 }
