@@ -150,7 +150,7 @@ static void data_moves_to_where_the_racks_are(void **state)
     assert_int_equal(map_change_publish(map), 0);
     assert_null(map->moves);
     for (unsigned i = 0; i < 9; i++) {
-        char node[8], rack[8];
+        char node[16], rack[16];
         snprintf(node, sizeof node, "n%u", i);
         snprintf(rack, sizeof rack, "r%u", i / 3);
         assert_int_equal(move(map, node, NULL, rack, NULL), 0);
@@ -181,7 +181,7 @@ static void a_pool_survives_the_loss_of_what_is_named(void **state)
         struct cluster_map *map = test_map(cases[c].nodes, 3, 4);
         struct map_pool pool = test_pool("p", 4, 2);
         for (unsigned i = 0; i < cases[c].nodes && cases[c].racks > 0; i++) {
-            char node[8], rack[8], row[8] = "";
+            char node[16], rack[16], row[16] = "";
             snprintf(node, sizeof node, "n%u", i);
             snprintf(rack, sizeof rack, "r%u", i % cases[c].racks);
             if (cases[c].rows > 0)
