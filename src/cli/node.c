@@ -97,7 +97,8 @@ static bool is_here(const struct verb *verb, const char *config)
     if (!verb->here || node_directory(config, directory, sizeof directory))
         return true;
     cli_fail("the nodes of this cluster run on hosts of their own; there it is "
-             "'systemctl %s shoal' (docs/hosts.md)", strcmp(verb->name, "start") == 0 ? "start" : "stop");
+             "'systemctl %s shoal' (docs/hosts.md)",
+             strcmp(verb->name, "start") == 0 ? "start" : "stop");
     return false;
 }
 
@@ -221,7 +222,8 @@ static int run_move(int argc, char **argv)
         if (move.common.json)
             cli_print_json(json_pack("{s:O, s:s}", "nodes", nodes, "done", "move"));
         else
-            printf("Data moves to where the racks and rows ask for; 'shoal status' shows how far it is.\n");
+            printf("Data moves to where racks and rows want it; 'shoal status' shows how far "
+                   "it is.\n");
     }
     json_decref(nodes);
     options_free(&move_command, &move);

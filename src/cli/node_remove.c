@@ -125,7 +125,8 @@ int node_remove(int argc, char **argv)
         if (lock >= 0)
             close(lock);
     } else if (remove.delete_files) {
-        status = cli_fail("the nodes of this cluster run on hosts of their own: their files are deleted there");
+        status = cli_fail("the nodes of this cluster run on hosts of their own: their files are "
+                          "deleted there");
     } else {
         status = node_wish(remove.common.config, "node_remove", name) ? report(&remove, name, NULL)
                                                                        : EXIT_FAILED;

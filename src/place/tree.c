@@ -7,7 +7,7 @@
 #include "base/macros.h"
 #include "shoal/error.h"
 
-/* The same number as a domain, a node and a target is three different candidates; zones are dealt as domains. */
+/* The same number as a domain, a node and a target is three candidates; zones are dealt as domains. */
 #define DOMAIN_SALT UINT64_C(0x5851f42d4c957f2d)
 #define NODE_SALT UINT64_C(0x14057b7ef767814f)
 #define TARGET_SALT UINT64_C(0x2545f4914f6cdd1d)
@@ -311,7 +311,8 @@ int tree_create(struct tree *tree, const struct place_target *targets, size_t co
     int error = SHOAL_E_NO_MEMORY;
     struct sorted *sorted = calloc(count + 1, sizeof(*sorted));
     if (sorted == NULL || !level_create(&tree->zones, count) ||
-        !level_create(&tree->domains, count) || !level_create(&tree->nodes, count) || !level_create(&tree->targets, count))
+        !level_create(&tree->domains, count) || !level_create(&tree->nodes, count) ||
+        !level_create(&tree->targets, count))
         goto out;
 
     const size_t placeable = list_placeable(sorted, targets, count);

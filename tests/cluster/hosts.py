@@ -263,6 +263,22 @@ def a_node_joins_what_is_in_use(hosts):
     blobs(hosts, "grown")
 
 
+def nodes_stand_in_racks(hosts):
+    def places():
+        return {node["name"]: (node["rack"], node["row"]) for node in hosts.status()["nodes"]}
+
+    assert places()["host-4"] == ("rack-4", ""), places()
+    hosts.run("node", "move", "host-1", "host-4", "--rack", "shared", "--row", "east")
+    assert places()["host-4"] == ("shared", "east"), places()
+    hosts.refused("a rack stands in one row", "node", "move", "host-4", "--row", "west")
+    hosts.run("node", "move", "host-4", "--rack", "rack-4", "--row", "")
+    hosts.until("nothing moves", lambda: hosts.status()["positions_moving"] == 0)
+    blobs(hosts, "moved")
+    # Processes are begun and ended where they run.
+    hosts.refused("shoal cluster join", "node", "add")
+    hosts.refused("systemctl stop shoal", "node", "stop", "host-4")
+
+
 def a_dead_node_is_missed(hosts):
     hosts.children["host-3"].kill()
     hosts.children["host-3"].wait()
@@ -285,6 +301,7 @@ def main():
         certificates_are_made_by_hand(hosts)
         units_run_commands_that_are_there(hosts)
         a_node_joins_what_is_in_use(hosts)
+        nodes_stand_in_racks(hosts)
         a_dead_node_is_missed(hosts)
 
 
