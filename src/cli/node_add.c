@@ -238,7 +238,7 @@ static int add_here(struct adding *adding, const char *directory, const char *wa
 
 int node_add(int argc, char **argv)
 {
-    static struct adding adding; /* large */
+    struct adding adding = {.add = NULL};
     struct add add;
     struct options_arguments positional;
     char directory[CLI_PATH_MAX - 64];
