@@ -91,10 +91,10 @@ static void what_is_stored_after_its_slot_moved_away_goes_again(void **state)
     (void)state;
     CHECK(fiber_spawn(sim->authority.host.fibers, change_fiber, NULL) == 0);
     assert_true(sim_until(sim, moves, sim->now_ns + 10 * SECOND));
-    dev_sim_set_latency(sim->nodes[SLOW].drives[0].dev, 8 * SECOND, 8 * SECOND);
+    dev_sim_set_latency(sim->nodes[SLOW].drives[0].dev, 4 * SECOND, 4 * SECOND);
     sim->clients[0].busy++;
     CHECK(fiber_spawn(sim->clients[0].host.fibers, put_fiber, &sim->clients[0]) == 0);
-    assert_true(sim_until(sim, has_moved, sim->now_ns + 7 * SECOND));
+    assert_true(sim_until(sim, has_moved, sim->now_ns + 3500 * MS));
     assert_int_equal(failed, 0);
 
     (void)sim_until(sim, moves, sim->now_ns + 20 * SECOND);
