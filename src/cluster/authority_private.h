@@ -40,6 +40,7 @@ struct change {
 struct heard {
     uint32_t incarnation;
     uint64_t at_ns, asked_ns;
+    uint64_t epoch, behind_ns; /* the one that it said, and since when that is an old one; 0: it is not */
 };
 
 struct authority {
@@ -81,7 +82,7 @@ void authority_outs(void *authority);
 
 /* The node's process of this incarnation lives. */
 void authority_heard(struct authority *authority, const char *node, size_t len,
-                     uint32_t incarnation);
+                     uint32_t incarnation, uint64_t epoch);
 void authority_silence(void *authority); /* the fiber that looks for who is silent */
 /* Has the node said that it is at the newest epoch? */
 bool authority_knows(const struct authority *authority, uint32_t node);

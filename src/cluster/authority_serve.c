@@ -194,7 +194,7 @@ static void serve_heartbeat(struct authority *a, struct net_request *request,
         error = SHOAL_E_STALE_EPOCH;
     }
     if (error == 0)
-        authority_heard(a, ask.node, ask.node_len, ask.incarnation);
+        authority_heard(a, ask.node, ask.node_len, ask.incarnation, ask.epoch);
     for (unsigned i = 0; error == 0 && i < ask.failed_count; i++) {
         const struct map_target *target = cluster_map_target(a->map, ask.failed[i].target);
         if (target == NULL || !target->up || !owns_target(a, request, target->id))

@@ -13,15 +13,39 @@
 #include "core/reactor.h"
 
 #define LOOKS_PER_SILENCE 12u
+#define STUCK_SILENCES 4u
 #define FENCED_MAX 64u /* at a time */
 
-void authority_heard(struct authority *a, const char *name, size_t len, uint32_t incarnation)
+/*
+ * Who stays at an old epoch, since its disk has no room for the map, say, is of no use: all wait for it. It may
+ * be at one for some time, until its grants to somebody dead have run out (R46).
+ */
+static bool is_stuck(const struct authority *a, struct heard *heard, uint64_t epoch)
+{
+    uint64_t now = reactor_now_ns(a->config.reactor);
+    if (epoch >= a->map->epoch)
+        heard->behind_ns = 0;
+    else if (heard->behind_ns == 0 || heard->epoch != epoch)
+        heard->behind_ns = now;
+    heard->epoch = epoch;
+    return heard->behind_ns != 0 && now - heard->behind_ns > STUCK_SILENCES * a->silence_ns;
+}
+
+void authority_heard(struct authority *a, const char *name, size_t len, uint32_t incarnation,
+                     uint64_t epoch)
 {
     for (uint32_t i = 0; i < a->map->nodes_count; i++) {
         const struct map_node *node = &a->map->nodes[i];
-        if (strlen(node->name) == len && memcmp(node->name, name, len) == 0 &&
-            node->incarnation == incarnation)
-            a->heard[i] = (struct heard){incarnation, reactor_now_ns(a->config.reactor), 0};
+        struct heard *heard = &a->heard[i];
+        if (strlen(node->name) != len || memcmp(node->name, name, len) != 0 ||
+            node->incarnation != incarnation)
+            continue;
+        if (heard->incarnation != incarnation)
+            *heard = (struct heard){.incarnation = incarnation};
+        else if (is_stuck(a, heard, epoch))
+            continue;
+        heard->at_ns = reactor_now_ns(a->config.reactor);
+        heard->asked_ns = 0;
     }
 }
 
@@ -101,7 +125,7 @@ static void ask(void *arg)
     struct wire_map_get_reply reply;
     uint64_t deadline = reactor_now_ns(a->config.reactor) + a->silence_ns / 4;
     if (authority_ask_node(a->config.net, node, deadline, &reply) == 0 && !a->stopping)
-        authority_heard(a, node->name, strlen(node->name), reply.incarnation);
+        authority_heard(a, node->name, strlen(node->name), reply.incarnation, reply.epoch);
     fiber_group_done(&a->running);
     free(question);
 }
@@ -130,7 +154,8 @@ static void begin_books(struct authority *a)
     for (uint32_t i = 0; i < a->map->nodes_count; i++) {
         uint64_t heard_ns = a->config.heard == NULL ? 0 : a->config.heard(a->config.ctx, i);
         heard_ns = heard_ns == 0 ? now : MAX(heard_ns + a->silence_ns / 4 * 3, now) - a->silence_ns / 4 * 3;
-        a->heard[i] = (struct heard){a->map->nodes[i].incarnation, MIN(heard_ns, now), 0};
+        a->heard[i] = (struct heard){.incarnation = a->map->nodes[i].incarnation,
+                                     .at_ns = MIN(heard_ns, now)};
     }
 }
 
@@ -143,7 +168,7 @@ static bool look(struct authority *a, bool anew)
         const struct map_node *node = &a->map->nodes[i];
         struct heard *heard = &a->heard[i];
         if (anew || heard->incarnation != node->incarnation)
-            *heard = (struct heard){node->incarnation, now, 0};
+            *heard = (struct heard){.incarnation = node->incarnation, .at_ns = now};
         if (node->up && now - heard->at_ns > a->silence_ns / 2 &&
             now - heard->asked_ns > a->silence_ns / 4) {
             heard->asked_ns = now;

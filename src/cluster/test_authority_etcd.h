@@ -139,7 +139,8 @@ static inline void beat(void *arg)
         memcpy(ask.node, host->name, 2);
         if (host->incarnation != 0 && !host->silent && host->etcd != NULL) {
             struct authority_door door = authority_etcd_door(host->etcd);
-            (void)door.ops->heartbeat(door.ctx, &ask, &reply);
+            if (door.ops->heartbeat(door.ctx, &ask, &reply) == 0 && reply.epoch > host->epoch)
+                host->epoch = reply.epoch;
         }
         fiber_sleep(SECOND / 2);
     }

@@ -479,12 +479,14 @@ static int fetch(struct node *node, size_t room)
     if (error == 0)
         error = adopt_bytes(node, bytes, len);
     uint32_t nodes = node->map == NULL ? 0 : node->map->nodes_count;
-    for (uint32_t i = 1; i < nodes && node->map->epoch < node->wanted_epoch; i++) {
+    /* What cannot be kept here is not to be had from others either. */
+    bool kept = error != SHOAL_E_FULL && error != SHOAL_E_IO;
+    for (uint32_t i = 1; kept && i < nodes && node->map->epoch < node->wanted_epoch; i++) {
         if (node->stopping)
             break;
         len = room;
         if (fetch_from_peer(node, (node->self + i) % nodes, bytes, &len) == 0)
-            adopt_bytes(node, bytes, len);
+            kept = adopt_bytes(node, bytes, len) == 0;
     }
     free(bytes);
     if (error == SHOAL_E_TOO_LARGE && room < CLUSTER_MAP_ENCODED_MAX)

@@ -99,7 +99,8 @@ class Fleet(Hosts):
                      "--data", self.address(name, "data"), "--replication",
                      self.address(name, "replication"), "--management",
                      self.address(name, "management"), "--authority",
-                     self.address(name, "authority"), "--domain", name[5:], "--size", self.size,
+                     self.address(name, "authority"), "--rack", f"rack-{name[5:]}",
+                     "--size", self.size,
                      *credentials, self.path(f"disk-{name}"), data=token)
             with open(self.config(name), "a") as config:
                 config.write("memory: 48M\n")

@@ -4,7 +4,8 @@
  *
  * The pools survive the loss of two members of a set, or of one where a run has a pool that is frail;
  * a node has at most one member of each set. So at any moment no more nodes than that may be other than
- * whole: dead, catching up, or with a drive that is *suspect*. A drive becomes suspect when something
+ * whole: dead, catching up, or with a drive that hangs, and so is soon taken for dead, or is
+ * *suspect*. A drive becomes suspect when something
  * begins to damage what lies on it, and stays so, through restarts, until the damaging has ended, its
  * scrubber has since been over all of it once, and nothing on it is known to be damaged any more.
  *
@@ -36,7 +37,7 @@ static uint64_t extents_begin(void)
 bool atlas_suspects(const struct sim_node *node)
 {
     for (unsigned i = 0; i < node->sim->drives; i++)
-        if (node->drives[i].suspect)
+        if (node->drives[i].suspect || node->drives[i].faults.stuck_ppm > 0)
             return true;
     return false;
 }
@@ -209,7 +210,7 @@ bool drive_hangs(struct sim *sim, struct prng *prng)
     unsigned node;
     struct sim_drive *drive = any_drive(sim, prng, &node);
 
-    if (drive == NULL)
+    if (drive == NULL || !atlas_spares(sim, &sim->nodes[node]))
         return false;
     drive->faults.stuck_ppm = (uint32_t)prng_between(prng, 1000, 50000);
     return begin(sim, drive, node, "lets operations hang");
