@@ -30,7 +30,6 @@
     X(lost_range, "R38: a target takes over rows that it has not learned")                         \
     X(ignored_lease, "R44: a member answers readers without the leases that it needs")              \
     X(ignored_grant, "R45: a write goes on without a member to which a lease was granted")          \
-    X(early_confirm, "R46: a new clean member counts before everybody knows of it")                 \
     X(kept_position, "R40: the piece of a position that a target had before counts as another's")          \
     X(trusted_device, "R4: an empty device under an old name is taken for the one that was there")
 

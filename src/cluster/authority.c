@@ -6,7 +6,6 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "base/planted.h"
 #include "cluster/authority_private.h"
 #include "core/reactor.h"
 
@@ -222,8 +221,6 @@ bool authority_knows(const struct authority *a, uint32_t node)
  */
 static bool all_know(const struct authority *a)
 {
-    if (PLANTED(early_confirm))
-        return true;
     for (uint32_t i = 0; i < a->map->nodes_count; i++)
         if (a->map->nodes[i].up && !authority_knows(a, i))
             return false;
