@@ -31,12 +31,12 @@ int abort_call(struct target *t, const struct member *to, const struct commit_en
 
 int abort_here(struct target *t, const struct blob_id *id, const struct blob_version *version)
 {
-    struct engine_entry committed = {0};
+    struct engine_entry committed = {0}, prepared = {0};
     int error = engine_abort(t->engine, id, version);
     if (error != 0)
         return error;
-    (void)engine_find(t->engine, id, &committed, NULL);
-    window_forget(&t->window, id, &committed.version, version);
+    (void)engine_find(t->engine, id, &committed, &prepared);
+    window_forget(&t->window, id, &committed.version, &prepared.version, version);
     return 0;
 }
 

@@ -630,7 +630,8 @@ static void beat(struct node *node)
         if (t->failed || t->slow)
             ask.failed[ask.failed_count++] = (struct wire_item_enroll_target){.target = t->id};
     }
-    uint64_t asked_ns = reactor_clock_ns(node->reactor), epoch = node->map->epoch;
+    uint64_t asked_ns = reactor_clock_ns(node->reactor);
+    uint64_t epoch = node->map == NULL ? 0 : node->map->epoch;
     int error = node->config.authority.ops->heartbeat(node->config.authority.ctx, &ask, &reply);
     if (error == 0)
         node_want_epoch(node, reply.epoch);

@@ -271,7 +271,7 @@ uint64_t lease_quiet_epoch(const struct node *node)
 {
     const struct cluster_map *map = node->map;
     uint64_t now = clock_ns(node), epoch = group_epoch(node->group);
-    for (uint32_t i = 0; i < map->nodes_count; i++)
+    for (uint32_t i = 0; map != NULL && i < map->nodes_count; i++)
         if (!map->nodes[i].up && map->nodes[i].incarnation != 0 && lease_granted_until(node, i) > now)
             return MIN(node->quiet_epoch, epoch);
     return epoch;

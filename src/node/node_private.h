@@ -553,7 +553,8 @@ const struct window_entry *window_find(const struct window *window,
                                        const struct blob_request_id *request,
                                        const struct blob_id *id);
 void window_forget(struct window *window, const struct blob_id *id,
-                   const struct blob_version *committed, const struct blob_version *version);
+                   const struct blob_version *committed, const struct blob_version *prepared,
+                   const struct blob_version *version);
 bool window_is_uncertain(const struct window *window, uint64_t first_epoch, uint64_t now_ns);
 
 /* ---- replicate.c ---- */

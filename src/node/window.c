@@ -79,10 +79,12 @@ bool window_is_uncertain(const struct window *w, uint64_t first_epoch, uint64_t 
 
 /*
  * What is above @committed, up to @version, was taken back: a retry is to be done anew. That may be more
- * than one: a put that an epoch change gave a new version left its first one here.
+ * than one: a put that an epoch change gave a new version left its first one here. But not what is @prepared
+ * still: a settling that takes the newer of the two back may yet commit the older.
  */
 void window_forget(struct window *w, const struct blob_id *id,
-                   const struct blob_version *committed, const struct blob_version *version)
+                   const struct blob_version *committed, const struct blob_version *prepared,
+                   const struct blob_version *version)
 {
     uint64_t object = blob_id_hash(id, 0);
     if (PLANTED(unforgotten_request))
@@ -92,7 +94,8 @@ void window_forget(struct window *w, const struct blob_id *id,
         if (entry->at_ns == 0)
             break;
         if (entry->key.object != object || blob_version_compare(&entry->version, committed) <= 0 ||
-            blob_version_compare(&entry->version, version) > 0)
+            blob_version_compare(&entry->version, version) > 0 ||
+            blob_version_compare(&entry->version, prepared) == 0)
             continue;
         table_remove(w->by_key, &entry->key);
         entry->version = (struct blob_version){0};

@@ -176,7 +176,7 @@ static bool part_hosts(struct sim *sim, struct prng *prng)
         return false;
     if (prng_chance(prng, 2, 3))
         side = one_alone(prng);
-    spares_clients = prng_chance(prng, 1, 3);
+    spares_clients = prng_chance(prng, 1, 2);
     for (unsigned from = 0; from < HOSTS_MAX; from++)
         for (unsigned to = 0; to < HOSTS_MAX; to++)
             if ((side >> from & 1) != (side >> to & 1) && (both || (side >> from & 1) != 0) &&
@@ -255,6 +255,12 @@ static bool may(const struct sim *sim, enum sim_fault fault)
     return (sim->options.without >> fault & 1) == 0 && sim->options.faults > 0;
 }
 
+static bool strikes_a_drive(enum sim_fault fault)
+{
+    return fault == SIM_FAULT_rot || fault == SIM_FAULT_misplace || fault == SIM_FAULT_eio ||
+           fault == SIM_FAULT_slow_drive || fault == SIM_FAULT_stuck;
+}
+
 void faults_choose(struct sim *sim)
 {
     struct prng *prng = &sim->fault_prng;
@@ -270,6 +276,7 @@ void faults_choose(struct sim *sim)
 
     prng_seed(&own, sim_seed(sim, "silence", 0));
     sim->silence = prng_chance(&own, 1, 2) && may(sim, SIM_FAULT_silence);
+    sim->sound_drives = prng_chance(&own, 1, 2) && sim->silence;
 
     sim->drives = prng_chance(prng, 1, 4) ? 2 : 1;
     sim->volatile_caches = prng_chance(prng, 3, 4);
@@ -305,7 +312,8 @@ void faults_tick(struct sim *sim)
         heal_net(sim);
         drives_heal(sim);
     } else if (may(sim, (enum sim_fault)fault) && sim->faults_injected < sim->options.faults) {
-        sim->faults_injected += kinds[fault].strike(sim, &prng);
+        bool spared = sim->sound_drives && strikes_a_drive((enum sim_fault)fault);
+        sim->faults_injected += (spared ? part_hosts : kinds[fault].strike)(sim, &prng);
     }
 }
 

@@ -9,7 +9,8 @@
  *
  * A run's shape is drawn first: how many drives a node has and whether they have volatile caches, how
  * hurried the clients are, whether there is a pool that survives only one loss, and whether somebody sees
- * processes end, or only hears nothing of them, and may be wrong. Then come the faults
+ * processes end, or only hears nothing of them, and may be wrong; then perhaps no drive is ever damaged, and nodes
+ * are cut off all the more. Then come the faults
  * (faults.c has the list, drives.c what happens to drives, and how much of it at once, moves.c how
  * nodes join, are drained and removed, and stay away for long); what is injected stays within what the redundancy must survive, so every loss is a bug.
  *
@@ -176,6 +177,7 @@ struct sim {
     bool tight;              /* SIM_TIGHT_NODE is soon full, and never lost */
     bool silence;            /* deaths are known by silence alone */
     bool net_troubled;       /* since it healed last */
+    bool sound_drives;       /* what would befall a drive befalls the network */
     uint64_t commit_delay_ns, care_ns; /* as in engine_config and node_config; 0: what is usual */
     uint64_t pause_ns;       /* between two operations of a worker, at most */
     uint64_t fault_pause_ns; /* between two faults, at most */
