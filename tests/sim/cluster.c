@@ -273,6 +273,7 @@ static void replace_drive(struct sim_node *node)
     drive->formatted = false;
     drive->suspect = false;
     node->replacement = SIM_NONE;
+    node->forgot = true;
     sim_event(node->sim, "node%u gets a new drive", node->index);
 }
 

@@ -100,6 +100,7 @@ void atlas_look(struct sim *sim)
     const struct cluster_map *map = authority_map(sim->authority.authority);
     for (unsigned i = 0; i < SIM_NODES; i++) {
         struct sim_node *node = &sim->nodes[i];
+        node->forgot &= !node_is_clean(node);
         for (unsigned at = 0; at < sim->drives && node->state == SIM_RUNNING; at++) {
             struct sim_drive *drive = &node->drives[at];
             if (!drive->suspect || is_damaging(&drive->faults) ||
@@ -117,6 +118,14 @@ bool atlas_is_clear(const struct sim *sim)
         if (sim->nodes[i].joined && atlas_suspects(&sim->nodes[i]))
             return false;
     return true;
+}
+
+bool atlas_lacks_memory(const struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_NODES; i++)
+        if (sim->nodes[i].joined && (sim->nodes[i].forgot || sim->nodes[i].replacement != SIM_NONE))
+            return true;
+    return false;
 }
 
 /* ---- the faults ---- */

@@ -87,7 +87,7 @@ static bool crash_authority(struct sim *sim, struct prng *prng)
 /* See drives.c. */
 static bool may_trouble_net(struct sim *sim)
 {
-    bool may = !sim->silence || atlas_is_clear(sim);
+    bool may = !sim->silence || (atlas_is_clear(sim) && !atlas_lacks_memory(sim));
 
     sim->net_troubled |= may;
     return may;

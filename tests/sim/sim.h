@@ -111,6 +111,7 @@ struct sim_node {
     uint64_t boots;
     bool joined;         /* the map has it */
     enum sim_replacement replacement;
+    bool forgot;         /* the atlas: a drive was replaced, and does not have all of it yet */
     bool stopped;        /* node_stop() has returned */
     bool told_dead;      /* the authority knows of this death */
     uint64_t restart_ns; /* when a gone node returns; UINT64_MAX: not by itself */
@@ -272,6 +273,8 @@ bool atlas_spares(struct sim *sim, const struct sim_node *node);
 /* Drives that have been found whole since they were damaged are trusted again. */
 void atlas_look(struct sim *sim);
 bool atlas_is_clear(const struct sim *sim);
+/* Does some node lack what it once held, or will when it returns? */
+bool atlas_lacks_memory(const struct sim *sim);
 bool atlas_suspects(const struct sim_node *node);
 typedef bool strike(struct sim *sim, struct prng *prng); /* true when it happened */
 strike drive_decays, drive_misplaces, drive_fails, drive_slows, drive_hangs;
