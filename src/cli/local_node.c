@@ -20,6 +20,9 @@
 #include "engine/engine.h"
 #include "net/net.h"
 
+/* All nodes and their clients share one machine, so less than a host of its own would be given. */
+#define LOCAL_CATCH_UP_RATE (32u << 20)
+
 /* Below the ports that the kernel gives to outgoing connections. */
 #define PORT_FIRST 20000u
 #define PORT_COUNT 12000u
@@ -166,7 +169,7 @@ static void fill_config(const struct local_node_plan *plan, struct shoald_config
         .replication = strdup(plan->node->replication),
         .management = strdup(plan->node->management), .authority = strdup(plan->authority),
         .data_plane = strdup(plan->data_plane), .memory = 128u << 20, .scrub_rate = 32u << 20,
-        .scrub_pause_ns = UINT64_C(600000000000), .catch_up_rate = 256u << 20,
+        .scrub_pause_ns = UINT64_C(600000000000), .catch_up_rate = LOCAL_CATCH_UP_RATE,
         .log_level = strdup("info"),
     };
     snprintf(path, sizeof path, "%s/certs/ca.crt", plan->cluster_directory);

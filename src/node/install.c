@@ -115,43 +115,96 @@ static int fetch_same(struct target *t, const struct members *set, const struct 
     return error;
 }
 
+/* One of the k others of which a shard is computed. */
+struct source {
+    struct target *target;
+    const struct member *from;
+    const struct blob_desc *desc;
+    struct fiber_group *group;
+    unsigned position;
+    uint32_t len, full; /* parity is as long as the longest; the others count with zeros behind */
+    uint8_t *shard;
+    int error;
+};
+
+static void source_fetch(void *arg)
+{
+    struct source *source = arg;
+    struct blob_desc theirs;
+    int error = fetch_call(source->target, source->from, &source->desc->id,
+                           &source->desc->version, source->len, source->shard, &theirs);
+    if (error == 0 && (theirs.form != BLOB_BYTES || theirs.position != source->position ||
+                       theirs.shard_len != source->len))
+        error = SHOAL_E_CORRUPT;
+    memset(source->shard + source->len, 0, source->full - source->len);
+    source->error = error;
+    fiber_group_done(source->group);
+}
+
+/* Those of @sources that have no shard yet, all at once. */
+static void fetch_sources(struct target *t, struct source *sources, unsigned count)
+{
+    struct fiber_group group;
+    fiber_group_init(&group);
+    for (unsigned i = 0; i < count; i++) {
+        if (sources[i].error == 0)
+            continue;
+        sources[i].group = &group;
+        fiber_group_add(&group);
+        node_run_call(t->node, source_fetch, &sources[i]);
+    }
+    fiber_group_wait(&group);
+}
+
 /*
- * A shard: from the one that has it, else from k others, by the code. @buffer has room for the whole
- * stripe and its parity.
+ * A shard: from the one that has it, else from k others, by the code; what fails is asked of those that are
+ * left. @buffer has room for k + 1 shards, of which the first becomes this one.
  */
 static int fetch_shard(struct target *t, const struct members *set, const struct blob_desc *desc,
-                       unsigned position, uint8_t *buffer)
+                       const struct ec_layout *layout, unsigned position, uint8_t *buffer)
 {
-    struct ec_layout layout;
-    uint8_t *shards[EC_MEMBERS_MAX];
-    uint32_t present = 0, got = 0;
+    struct source sources[EC_DATA_MAX];
+    uint8_t *shards[EC_MEMBERS_MAX] = {[0] = NULL};
+    uint32_t full = ec_layout_member_len(layout, layout->k), untried = 0, present = 0;
     int worst = SHOAL_E_UNAVAILABLE;
-    int error = ec_layout_init(&layout, desc->k, desc->m, desc->stripe_len);
-    if (error != 0 || layout.holders > set->width)
-        return SHOAL_E_CORRUPT;
-    for (unsigned i = 0; i < layout.holders; i++)
-        shards[i] = buffer + (size_t)i * layout.shard_len;
-    if (fetch_same(t, set, desc, position, ec_layout_member_len(&layout, position),
-                   shards[position]) == 0)
+    if (fetch_same(t, set, desc, position, ec_layout_member_len(layout, position), buffer) == 0)
         return 0;
-    uint32_t full = ec_layout_member_len(&layout, layout.k); /* parity is as long as the longest */
-    for (unsigned i = 0; i < layout.holders && got < layout.k; i++) {
-        struct blob_desc theirs;
-        uint32_t len = ec_layout_member_len(&layout, i);
-        if (i == position || (set->present >> i & 1) == 0)
-            continue;
-        error = fetch_call(t, &set->at[i], &desc->id, &desc->version, len, shards[i], &theirs);
-        worst = worse(worst, error);
-        if (error != 0 || theirs.form != BLOB_BYTES || theirs.position != i ||
-            theirs.shard_len != len)
-            continue;
-        memset(shards[i] + len, 0, full - len);
-        present |= 1u << i;
-        got++;
+    for (unsigned i = 0; i < layout->holders; i++)
+        untried |= i != position ? set->present & 1u << i : 0;
+    for (unsigned i = 0; i < layout->k; i++)
+        sources[i].error = worst;
+    for (;;) {
+        unsigned missing = 0;
+        for (unsigned i = 0; i < layout->k; i++) {
+            struct source *source = &sources[i];
+            if (source->error == 0)
+                continue;
+            missing++;
+            if (untried == 0)
+                return worst;
+            unsigned from = (unsigned)__builtin_ctz(untried);
+            untried &= untried - 1;
+            *source = (struct source){.target = t,
+                                      .from = &set->at[from],
+                                      .desc = desc,
+                                      .position = from,
+                                      .len = ec_layout_member_len(layout, from),
+                                      .full = full,
+                                      .shard = buffer + (size_t)(i + 1) * layout->shard_len,
+                                      .error = SHOAL_E_UNAVAILABLE};
+        }
+        if (missing == 0)
+            break;
+        fetch_sources(t, sources, layout->k);
+        for (unsigned i = 0; i < layout->k; i++)
+            worst = worse(worst, sources[i].error);
     }
-    if (got < layout.k)
-        return worst;
-    return ec_reconstruct(node_code(t->node, layout.k, layout.m), full, shards, present,
+    shards[position] = buffer;
+    for (unsigned i = 0; i < layout->k; i++) {
+        present |= 1u << sources[i].position;
+        shards[sources[i].position] = sources[i].shard;
+    }
+    return ec_reconstruct(node_code(t->node, layout->k, layout->m), full, shards, present,
                           1u << position);
 }
 
@@ -193,25 +246,26 @@ static int install(struct target *t, const struct members *set, const struct blo
     desc.position = (uint8_t)position;
     desc.form = desc.form == BLOB_TOMBSTONE ? BLOB_TOMBSTONE : holds ? BLOB_BYTES : BLOB_MARKER;
     desc.shard_len = holds ? ec_layout_member_len(&layout, position) : 0;
-    uint8_t *buffer = NULL, *piece = NULL;
+    uint8_t *buffer = NULL;
     if (desc.shard_len > 0) {
-        size_t room = ec_layout_is_coded(&layout) ? (size_t)layout.holders * layout.shard_len
-                                                  : round_up_u64(desc.stripe_len, DEV_BLOCK_BYTES);
-        buffer = dma_get(node->config.arena, room);
+        bool coded = ec_layout_is_coded(&layout);
+        size_t room = coded ? (size_t)(layout.k + 1u) * layout.shard_len
+                            : round_up_u64(desc.stripe_len, DEV_BLOCK_BYTES);
+        if (coded && layout.holders > set->width)
+            return SHOAL_E_CORRUPT;
+        buffer = pace_buffer_get(node, room);
         if (buffer == NULL)
             return SHOAL_E_BUSY;
-        piece = buffer + (ec_layout_is_coded(&layout) ? (size_t)position * layout.shard_len : 0);
-        error = ec_layout_is_coded(&layout)
-                    ? fetch_shard(t, set, &desc, position, buffer)
-                    : fetch_copy(t, set, &desc, buffer);
+        error = coded ? fetch_shard(t, set, &desc, &layout, position, buffer)
+                      : fetch_copy(t, set, &desc, buffer);
     }
-    struct iovec iov = {piece, desc.shard_len};
+    struct iovec iov = {buffer, desc.shard_len};
     int here = error == 0 ? is_here(t, id, version, position) : error;
     error = MIN(here, 0);
     if (here == 0)
         error = engine_repair(t->engine, &desc, &iov, desc.shard_len > 0, NULL);
     if (buffer != NULL)
-        dma_put(node->config.arena, buffer);
+        pace_buffer_put(node, buffer);
     if (bytes != NULL)
         *bytes += desc.shard_len;
     return error;

@@ -24,7 +24,8 @@ struct lesson {
     unsigned position; /* that it learns */
     struct member primary;
     uint64_t since;
-    uint64_t bytes; /* fetched since the last pause */
+    struct fiber_group pieces; /* being fetched */
+    int error;                 /* the first of them */
 };
 
 /* @buffer: WIRE_MESSAGE_MAX. */
@@ -81,21 +82,22 @@ static int compare_digests(struct lesson *l)
     return objects == reply.objects && hash == reply.hash && !has_old_prepared(l);
 }
 
-/* Foreground first: no more than so many bytes a second. */
-static void keep_pace(struct lesson *l)
+struct learn_piece {
+    struct lesson *lesson;
+    struct blob_id id;
+    struct blob_version version;
+};
+
+struct pool *learn_pieces_create(void)
 {
-    struct node *node = l->target->node;
-    uint64_t rate = node->config.catch_up_bytes_per_s;
-    if (l->bytes < rate / 64 + 1)
-        return;
-    node_pause(node, l->bytes * NODE_S / rate);
-    l->bytes = 0;
+    return pool_create("pieces", sizeof(struct learn_piece), NODE_LEARN_PIECES, 0);
 }
 
-static int learn_entry(struct lesson *l, const struct wire_item_entry *item)
+static int learn_entry(struct lesson *l, const struct learn_piece *piece)
 {
     struct pool_view pool;
-    int error = install_piece(l->target, &item->id, &item->version, &l->bytes);
+    uint64_t bytes = 0;
+    int error = install_piece(l->target, &piece->id, &piece->version, &bytes);
     /* Damaged where it was: for a cache that is a miss. */
     if (error == SHOAL_E_HOLLOW && node_pool_view(l->target->node, l->pool, &pool) && pool.cache)
         error = 0;
@@ -104,8 +106,39 @@ static int learn_entry(struct lesson *l, const struct wire_item_entry *item)
         error = 0;
     if (error == 0)
         counter_add(l->target->node->caught_up_objects, 1);
-    keep_pace(l);
+    pace_give_way(l->target->node, bytes);
     return error;
+}
+
+static void learn_piece_run(void *arg)
+{
+    struct learn_piece *piece = arg;
+    struct lesson *l = piece->lesson;
+    struct target *t = l->target;
+    int error = learn_entry(l, piece);
+    if (error != 0 && l->error == 0)
+        l->error = error;
+    pool_put(t->learn_pieces, piece);
+    fiber_queue_wake_one(&t->learn_piece_free);
+    fiber_group_done(&l->pieces);
+}
+
+/* Several at once, of all the slots that are learned together. */
+static void learn_piece_start(struct lesson *l, const struct wire_item_entry *item)
+{
+    struct target *t = l->target;
+    struct learn_piece *piece;
+    while ((piece = pool_get(t->learn_pieces)) == NULL) {
+        if (pool_in_use(t->learn_pieces) == 0) {
+            l->error = SHOAL_E_BUSY;
+            return;
+        }
+        fiber_queue_wait(&t->learn_piece_free);
+    }
+    *piece = (struct learn_piece){.lesson = l, .id = item->id, .version = item->version};
+    fiber_group_add(&l->pieces);
+    if (fiber_spawn(t->node->learners, learn_piece_run, piece) != 0)
+        learn_piece_run(piece);
 }
 
 #define PAGE_ROOM ((size_t)512 * 80)
@@ -126,17 +159,17 @@ static int learn_page(struct lesson *l, uint64_t *cursor, void *bytes)
     if (error != 0)
         return error;
     struct decoder in = decoder_init(bytes, call.reply_payload.iov_len);
-    for (uint32_t i = 0; i < reply.count; i++) {
+    for (uint32_t i = 0; i < reply.count && l->error == 0; i++) {
         struct wire_item_entry item;
         wire_item_entry_decode(&in, &item);
         if (!decoder_ok(&in) || (item.id.pool & ~BLOB_POOL_UPLOADS) != l->pool)
-            return SHOAL_E_INVALID;
-        error = learn_entry(l, &item);
-        if (error != 0)
-            return error;
+            l->error = SHOAL_E_INVALID;
+        else
+            learn_piece_start(l, &item);
     }
+    fiber_group_wait(&l->pieces);
     *cursor = reply.cursor;
-    return 0;
+    return l->error;
 }
 
 static int learn_all(struct lesson *l)
@@ -239,6 +272,7 @@ static int learn_slot(struct target *t, uint32_t pool, uint32_t partition)
                        .position = place_position((unsigned)place),
                        .primary = set.at[set.primary],
                        .since = t->learner_since};
+    fiber_group_init(&l.pieces);
     int same = compare_digests(&l);
     if (same != 0)
         return same > 0 ? 0 : same;
@@ -312,49 +346,91 @@ static void say_moved(struct target *t)
     free(ask);
 }
 
+/* One pass over the slots that are not learned yet; several fibers take the next of them in turn. */
+struct pass {
+    struct target *target;
+    uint64_t since;
+    unsigned pool_at; /* in target->slots */
+    uint32_t partition;
+    uint64_t done, left;
+    struct fiber_group helpers;
+};
+
+static bool pass_next(struct pass *pass, uint32_t *pool, uint32_t *partition)
+{
+    struct target *t = pass->target;
+    for (; still_learning(t, pass->since) && pass->pool_at < t->slots_count; pass->pool_at++) {
+        *pool = t->slots[pass->pool_at].pool;
+        while (pass->partition >> t->node->map->partition_bits == 0) {
+            *partition = pass->partition++;
+            if (learner_has(t, *pool, *partition))
+                return true;
+        }
+        pass->partition = 0;
+    }
+    return false;
+}
+
+static void pass_slot(struct pass *pass, uint32_t pool, uint32_t partition)
+{
+    struct target *t = pass->target;
+    uint8_t *slot = target_slot(t, pool, partition);
+    if (slot == NULL)
+        return; /* the pool is gone */
+    uint64_t epoch = t->node->map->epoch;
+    int error = (*slot & SLOT_LEARNED) != 0 ? 0 : learn_slot(t, pool, partition);
+    if (error != 0)
+        LOG_DEBUG("target %u: partition %u of pool %u is not learned: %s", t->id, partition, pool,
+                  shoal_error_text(error));
+    slot = target_slot(t, pool, partition);
+    /* Under another epoch the primary may be another: then it is walked again (R29). */
+    bool learned = error == 0 && t->node->map->epoch == epoch;
+    if (learned && slot != NULL) {
+        if ((*slot & SLOT_LEARNED) == 0)
+            headway_slot(t);
+        *slot |= SLOT_LEARNED;
+    }
+    pass->done += learned;
+    pass->left += !learned;
+    t->learn_done = pass->done;
+    t->learn_total = MAX(t->learn_total, pass->done + pass->left);
+}
+
+static void pass_help(void *arg)
+{
+    struct pass *pass = arg;
+    uint32_t pool, partition;
+    while (pass_next(pass, &pool, &partition))
+        pass_slot(pass, pool, partition);
+    fiber_group_done(&pass->helpers);
+}
+
 /*
- * One pass over the slots that are not learned yet; what moves is told of in between, for what others
- * wait for need not wait for the rest. Return: how many are left.
+ * What moves is told of in between, for what others wait for need not wait for the rest.
+ * Return: how many slots are left.
  */
 static uint64_t learn_pass(struct target *t)
 {
     struct node *node = t->node;
-    uint64_t left = 0, done = 0, since = t->learner_since;
+    struct pass pass = {.target = t, .since = t->learner_since};
     uint64_t told_ns = node_now(node);
-    for (unsigned i = 0; i < t->slots_count; i++) {
-        uint32_t pool = t->slots[i].pool;
-        for (uint32_t p = 0; still_learning(t, since) && p >> node->map->partition_bits == 0; p++) {
-            uint8_t *slot = target_slot(t, pool, p);
-            if (slot == NULL)
-                break; /* the pool is gone */
-            if (!learner_has(t, pool, p))
-                continue;
-            uint64_t epoch = node->map->epoch;
-            int error = (*slot & SLOT_LEARNED) != 0 ? 0 : learn_slot(t, pool, p);
-            if (error != 0)
-                LOG_DEBUG("target %u: partition %u of pool %u is not learned: %s", t->id, p, pool,
-                          shoal_error_text(error));
-            slot = target_slot(t, pool, p);
-            /* Under another epoch the primary may be another: then it is walked again (R29). */
-            if (error == 0 && slot != NULL && node->map->epoch == epoch) {
-                if ((*slot & SLOT_LEARNED) == 0)
-                    headway_slot(t);
-                *slot |= SLOT_LEARNED;
-            }
-            if (error == 0 && node->map->epoch == epoch)
-                done++;
-            else
-                left++;
-            t->learn_done = done;
-            t->learn_total = MAX(t->learn_total, done + left);
-            if (t->state == TARGET_CLEAN && node_now(node) - told_ns >= MOVED_NS) {
-                say_moved(t);
-                told_ns = node_now(node);
-            }
+    uint32_t pool, partition;
+    fiber_group_init(&pass.helpers);
+    for (unsigned i = 1; i < NODE_LEARN_SLOTS; i++) {
+        fiber_group_add(&pass.helpers);
+        if (fiber_spawn(node->learners, pass_help, &pass) != 0)
+            fiber_group_done(&pass.helpers);
+    }
+    while (pass_next(&pass, &pool, &partition)) {
+        pass_slot(&pass, pool, partition);
+        if (t->state == TARGET_CLEAN && node_now(node) - told_ns >= MOVED_NS) {
+            say_moved(t);
+            told_ns = node_now(node);
         }
     }
-    t->learn_total = done + left;
-    return left;
+    fiber_group_wait(&pass.helpers);
+    t->learn_total = pass.done + pass.left;
+    return pass.left;
 }
 
 static void say_caught_up(struct target *t)

@@ -107,19 +107,22 @@ static int target_create(struct node *node, struct target *t,
     fiber_queue_init(&t->commit_wake);
     fiber_queue_init(&t->orphan_wake);
     fiber_queue_init(&t->repair_wake);
+    fiber_queue_init(&t->learn_piece_free);
     uint64_t seed = prng_next(reactor_prng(node->reactor));
-    uint32_t installs = node->config.control_fibers + 8;
+    uint32_t installs = node->config.control_fibers + NODE_LEARN_PIECES + 8;
     t->object_pool = pool_create("objects", sizeof(struct object), NODE_OBJECTS_MAX, 0);
     t->objects = table_create(NODE_OBJECTS_MAX, offsetof(struct object, id), sizeof(struct blob_id),
                               seed);
     t->install_pool = pool_create("installs", sizeof(struct install), installs, 0);
     t->installs = table_create(installs, offsetof(struct install, id), sizeof(struct blob_id),
                                seed + 1);
+    t->learn_pieces = learn_pieces_create();
     t->aborted_pool = pool_create("aborted", sizeof(struct aborted), NODE_ABORTED_MAX, 0);
     t->aborted = table_create(NODE_ABORTED_MAX, offsetof(struct aborted, id),
                               sizeof(struct blob_id), seed + 2);
     if (t->object_pool == NULL || t->objects == NULL || t->install_pool == NULL ||
-        t->installs == NULL || t->aborted_pool == NULL || t->aborted == NULL)
+        t->installs == NULL || t->learn_pieces == NULL || t->aborted_pool == NULL ||
+        t->aborted == NULL)
         return SHOAL_E_NO_MEMORY;
     return window_create(&t->window, node->config.window, seed + 3);
 }
@@ -138,6 +141,7 @@ static void target_destroy(struct target *t)
     pool_destroy(t->object_pool);
     table_destroy(t->installs);
     pool_destroy(t->install_pool);
+    pool_destroy(t->learn_pieces);
     table_destroy(t->aborted);
     pool_destroy(t->aborted_pool);
     window_destroy(&t->window);
@@ -167,6 +171,7 @@ static int pools_create(struct node *node)
         {"control", c->control_fibers, &node->pools[CLASS_CONTROL]},
         {"lease", LEASE_FIBERS, &node->pools[CLASS_LEASE]},
         {"calls", c->call_fibers, &node->calls},
+        {"learners", (NODE_LEARN_SLOTS + NODE_LEARN_PIECES) * c->targets_count, &node->learners},
         {"loops", 5 + 8 * c->targets_count, &node->loops},
     };
     for (unsigned i = 0; i < ARRAY_LEN(pools); i++) {
@@ -222,6 +227,7 @@ int node_create(const struct node_config *config, struct node **out)
     fiber_queue_init(&node->stop_wake);
     fiber_queue_init(&node->lease_wake);
     fiber_group_init(&node->running);
+    pace_init(node);
     if (node->metrics == NULL) {
         node->metrics = node->own_metrics = metrics_create();
         error = node->metrics == NULL ? SHOAL_E_NO_MEMORY : 0;
@@ -374,6 +380,8 @@ void node_destroy(struct node *node)
     leases_destroy(node);
     if (node->calls != NULL)
         fiber_pool_destroy(node->calls);
+    if (node->learners != NULL)
+        fiber_pool_destroy(node->learners);
     if (node->loops != NULL)
         fiber_pool_destroy(node->loops);
     pool_destroy(node->request_pool);

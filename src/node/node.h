@@ -100,7 +100,7 @@ struct node_config {
     uint64_t care_ns;          /* pause between rounds of collecting and evicting (1 s) */
     uint64_t scrub_bytes_per_s;    /* (32 MiB) */
     uint64_t scrub_pause_ns;       /* before each pass over a target (10 min) */
-    uint64_t catch_up_bytes_per_s; /* (256 MiB) */
+    uint64_t catch_up_bytes_per_s; /* while there are clients (256 MiB) */
 };
 
 /*

@@ -15,6 +15,7 @@
  *   leftovers.c what a member asks after
  *   group.c    the parts of a node that runs on several reactors
  *   report.c   what a node holds              headway.c  how far and how fast learners are
+ *   pace.c     what is rebuilt gives way to clients
  *
  * Between two blocking calls a fiber is alone, so only what must hold across them is locked. The map
  * may change at every blocking call: nothing keeps a pointer into it; struct members is a copy.
@@ -39,6 +40,8 @@
 #define NODE_S 1000000000ull
 #define NODE_RETRY_NS (20 * NODE_MS) /* between tries of what is not lost yet */
 #define NODE_BATCH 96u               /* objects in one message */
+#define NODE_LEARN_SLOTS 4u          /* that a target learns at once */
+#define NODE_LEARN_PIECES 16u        /* that it fetches at once */
 #define NODE_ABORTED_MAX 4096u
 #define NODE_OBJECTS_MAX 16384u /* under way or undecided, for each target */
 #define NODE_UNITS_MAX 3328u    /* ENGINE_UNITs of all shards of the largest stripe */
@@ -244,6 +247,8 @@ struct target {
     struct fiber_queue settle_wake, learn_wake, commit_wake, orphan_wake, repair_wake;
     uint64_t learn_done, learn_total;
     struct headway headway;
+    struct pool *learn_pieces; /* as many as are fetched at once */
+    struct fiber_queue learn_piece_free;
     struct list damaged; /* pieces to be repaired */
     unsigned damaged_count;
     struct list touches; /* of open uploads */
@@ -336,6 +341,20 @@ struct node_group {
     struct leases leases;
 };
 
+/*
+ * struct pace - Of what is read and written to rebuild pieces, ours and those of others.
+ * @client_ns: when a client last had something of this node
+ * @due_ns: when the bytes of before have had their time
+ * @buffers_bytes: what pieces under way have of the DMA memory, @buffers_max of it at most
+ */
+struct pace {
+    uint64_t client_ns;
+    uint64_t due_ns;
+    unsigned waiting; /* fetches of others */
+    uint64_t buffers_bytes, buffers_max;
+    struct fiber_queue buffer_free;
+};
+
 struct request_metrics {
     struct counter *count, *errors;
     struct histogram *seconds;
@@ -368,6 +387,8 @@ struct node {
     struct fiber_pool *pools[CLASS_COUNT];
     struct fiber_pool *calls; /* parallel calls of one operation */
     struct fiber_pool *asks;  /* for leases */
+    struct fiber_pool *learners; /* slots and pieces that targets learn */
+    struct pace pace;
     struct fiber_pool *loops; /* what runs as long as the node */
     struct fiber_group running;
     struct pool *request_pool;
@@ -621,6 +642,19 @@ void commit_queues_free(struct target *target);
 void node_committer(void *target); /* loop of a target */
 bool commit_queues_empty(const struct target *target);
 
+/* ---- pace.c ---- */
+
+void pace_init(struct node *node);
+/* A client has something of this node, or of one that is asked in its name. */
+void pace_note_client(struct node *node);
+/* [fiber] While there are clients, @bytes take their time at the configured rate. */
+void pace_give_way(struct node *node, uint64_t bytes);
+/* [fiber] The same for another node's fetch. Return: 0, or SHOAL_E_BUSY when too many wait already. */
+int pace_admit_fetch(struct node *node, uint64_t bytes);
+/* [fiber] DMA memory for a piece that is rebuilt; NULL: there is none. */
+void *pace_buffer_get(struct node *node, size_t size_bytes);
+void pace_buffer_put(struct node *node, void *buffer);
+
 /* ---- install.c ---- */
 
 /*
@@ -654,6 +688,7 @@ void node_learner(void *target);
 void learn_note_stored(struct target *target, const struct blob_id *id);
 /* Does it learn this slot now? */
 bool learner_has(const struct target *target, uint32_t pool, uint32_t partition);
+struct pool *learn_pieces_create(void);
 void node_carer(void *target);
 bool target_over_quota(struct target *target, const struct pool_view *pool, uint64_t more);
 void care_leftovers(struct target *target); /* [fiber] what the primaries of others tell nobody twice */

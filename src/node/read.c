@@ -170,7 +170,9 @@ void serve_fetch(struct request *r)
     struct engine_entry entry;
     struct piece piece;
     piece.buffer = NULL;
-    int error = request_epoch_check(r);
+    int error = pace_admit_fetch(r->node, MIN(ask.len, ENGINE_PAYLOAD_MAX));
+    if (error == 0)
+        error = request_epoch_check(r);
     if (error == 0)
         error = find_version(r->target, &ask.id, &ask.version, &entry);
     if (error == 0)

@@ -172,6 +172,8 @@ void node_request(void *ctx, struct net_request *net)
         .caller = caller,
     };
     node->callers[caller]++;
+    if (r->class == CLASS_CLIENT || head.type == WIRE_prepare)
+        pace_note_client(node);
     if (fiber_spawn(node->pools[r->class], run_request, r) != 0) {
         node->callers[caller]--;
         pool_put(node->request_pool, r);

@@ -56,7 +56,8 @@ static const struct value_spec specs[] = {
     {"scrub_pause", VALUE_DURATION, FIELD(scrub_pause_ns), "10m", 0, 0, NULL,
      "How long a device rests between two passes of that check."},
     {"catch_up_rate", VALUE_SIZE, FIELD(catch_up_rate), "256M", 0, 0, NULL,
-     "Bytes a second at which a returned device fetches what it missed."},
+     "While clients are served: bytes a second that a device is rebuilt with, and that it reads for "
+     "others to be rebuilt. Without clients it goes as fast as it can."},
     {"log_level", VALUE_STRING, FIELD(log_level), "info", 0, 0, "error|warn|info|debug",
      "How much is logged to stderr."},
 };

@@ -95,6 +95,7 @@ static void configure(struct sim_node *node, struct node_config *config)
         .upload_s = 20,
         .care_ns = sim->care_ns,
         .scrub_pause_ns = 3 * SECOND,
+        .catch_up_bytes_per_s = 1u << 20, /* so little that what is fetched has to wait for clients */
     };
     snprintf(config->name, sizeof config->name, "node%u", node->index);
     snprintf(config->data_address, sizeof config->data_address, "node%u:1", node->index);
