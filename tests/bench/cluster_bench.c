@@ -18,7 +18,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +25,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "local_cluster.h"
 #include "memory_node.h"
 #include "raw_socket.h"
 
@@ -41,31 +41,6 @@
 
 static uint8_t *memory;
 static uint16_t raw_port;
-
-/* Runs a command of the shoal binary; what it prints is dropped unless it fails. */
-static void shoal_command(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void shoal_command(const char *format, ...)
-{
-    char command[512];
-    va_list arguments;
-
-    va_start(arguments, format);
-    int len = vsnprintf(command, sizeof command, format, arguments);
-    va_end(arguments);
-    CHECK(len > 0 && (size_t)len < sizeof command - 16);
-    strcat(command, " >/dev/null");
-    CHECK_MSG(system(command) == 0, "'%s' failed; is out/bin in PATH?", command);
-}
-
-static struct shoal *open_client(const char *directory)
-{
-    char path[256];
-    struct shoal *shoal = NULL;
-
-    snprintf(path, sizeof path, "%s/client.yaml", directory);
-    CHECK_MSG(shoal_open(path, NULL, &shoal) == 0, "%s", shoal_message());
-    return shoal;
-}
 
 /* ---- a batch of one operation, its median ---- */
 
@@ -262,16 +237,17 @@ static int open_raw_file(const char *directory, unsigned number)
 static void measure_commit(const char *plane, const char *name, double goal)
 {
     char directory[] = "/var/tmp/shoal-bench-XXXXXX";
-    char path[64];
+    char path[64], options[64];
+    struct local_cluster cluster;
     struct side raw = {.once = raw_commit_once, .batch = 7};
 
     CHECK(mkdtemp(directory) != NULL);
-    shoal_command("shoal up --dir %s/c --nodes 6 --size 256M --data-plane %s", directory, plane);
+    snprintf(options, sizeof options, "--nodes 6 --size 256M --data-plane %s", plane);
+    local_cluster_start(&cluster, options);
     for (unsigned i = 0; i < MEMBERS; i++)
         raw.files[i] = open_raw_file(directory, i);
-    snprintf(path, sizeof path, "%s/c", directory);
     raw.socket = raw_socket_connect(raw_port);
-    struct side ours = {.once = put_once, .batch = 7, .shoal = open_client(path),
+    struct side ours = {.once = put_once, .batch = 7, .shoal = local_cluster_open(&cluster),
                         .pool = "durable"};
     print(name, &ours, &raw, goal);
     shoal_close(ours.shoal);
@@ -281,7 +257,7 @@ static void measure_commit(const char *plane, const char *name, double goal)
         snprintf(path, sizeof path, "%s/raw-%u", directory, i);
         unlink(path);
     }
-    shoal_command("shoal down --dir %s/c --destroy", directory);
+    local_cluster_end(&cluster);
     rmdir(directory);
 }
 
@@ -320,22 +296,20 @@ static uint64_t ticks_of(const char *directory)
 
 static void measure_idle(void)
 {
-    char directory[] = "/var/tmp/shoal-bench-XXXXXX";
+    struct local_cluster cluster;
 
-    CHECK(mkdtemp(directory) != NULL);
-    shoal_command("shoal up --dir %s/c --nodes 6 --size 64M", directory);
+    local_cluster_start(&cluster, "--nodes 6 --size 64M");
     sleep(5); /* what starting leaves to be done */
-    const uint64_t before = ticks_of(directory);
-    CHECK_MSG(before > 0, "no process of the cluster in %s was found", directory);
+    const uint64_t before = ticks_of(cluster.directory);
+    CHECK_MSG(before > 0, "no process of the cluster in %s was found", cluster.directory);
     sleep(IDLE_SECONDS);
-    const uint64_t used = ticks_of(directory) - before;
+    const uint64_t used = ticks_of(cluster.directory) - before;
     bench_print(&(struct bench_figure){
         .name = "idle-cpu",
         .unit = "% of a core",
         .value = (double)used * 100 / (double)sysconf(_SC_CLK_TCK) / IDLE_SECONDS,
         .goal = 2});
-    shoal_command("shoal down --dir %s/c --destroy", directory);
-    rmdir(directory);
+    local_cluster_end(&cluster);
 }
 
 int main(int argc, char **argv)

@@ -73,7 +73,7 @@ int raw_socket_connect(uint16_t port)
     return fd;
 }
 
-uint16_t raw_socket_start(pid_t *pid)
+static int listen_anywhere(uint16_t *port)
 {
     struct sockaddr_in any = {.sin_family = AF_INET};
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -81,13 +81,32 @@ uint16_t raw_socket_start(pid_t *pid)
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(bind(fd, (struct sockaddr *)&any, sizeof any) == 0 && listen(fd, 4) == 0 &&
           getsockname(fd, (struct sockaddr *)&any, &len) == 0);
+    *port = any.sin_port;
+    return fd;
+}
+
+void raw_socket_pair(int ends[2])
+{
+    uint16_t port;
+    int fd = listen_anywhere(&port);
+    ends[0] = raw_socket_connect(port);
+    ends[1] = accept(fd, NULL, NULL);
+    CHECK(ends[1] >= 0);
+    set_options(ends[1]);
+    close(fd);
+}
+
+uint16_t raw_socket_start(pid_t *pid)
+{
+    uint16_t port;
+    int fd = listen_anywhere(&port);
     *pid = fork();
     if (*pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         raw_serve(fd);
     }
     close(fd);
-    return any.sin_port;
+    return port;
 }
 
 void raw_socket_get(int fd, uint8_t *memory, uint32_t len)

@@ -22,4 +22,7 @@ void raw_socket_get(int fd, uint8_t *memory, uint32_t len);
 /* @len bytes there, 64 bytes back. */
 void raw_socket_put(int fd, const uint8_t *memory, uint32_t len);
 
+/* The two ends of a loopback connection. */
+void raw_socket_pair(int ends[2]);
+
 #endif
