@@ -37,6 +37,8 @@ void local_cluster_start(struct local_cluster *cluster, const char *options)
     char parent[] = "/var/tmp/shoal-bench-XXXXXX";
 
     CHECK(mkdtemp(parent) != NULL);
+    /* The note of which cluster was started last is for people, and theirs stays. */
+    CHECK(setenv("XDG_STATE_HOME", parent, 1) == 0);
     snprintf(cluster->directory, sizeof cluster->directory, "%s/c", parent);
     shoal_command("shoal up --dir %s %s", cluster->directory, options);
 }
