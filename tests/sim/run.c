@@ -88,6 +88,9 @@ static void wait_until_whole(struct sim *sim)
     uint64_t until_ns = sim->now_ns + SETTLE_NS;
     char why[450] = "a target is not clean, or a slot not settled";
 
+    /* Who was cut off may yet be declared dead. */
+    if (sim->silence)
+        (void)sim_until(sim, never, sim->now_ns + SIM_LEASE_MS * MS);
     while (sim->now_ns < until_ns && sim->wrong[0] == '\0') {
         if (sim_until(sim, cluster_is_settled, until_ns)) {
             atlas_look(sim);
