@@ -298,8 +298,11 @@ static void target_update(struct target *t, const struct cluster_map *old)
     t->serving = target_serves(t);
     t->state = mine == NULL ? TARGET_OUT : mine->state;
     t->lost = mine != NULL && mine->lost;
-    /* R8: while it learned, requests were settled that it was never asked to prepare. */
-    if (t->serving && (!was_serving || (t->state == TARGET_CLEAN && !was_clean)))
+    /* R8: what it noted before others went on without it may have been taken back since. */
+    if (t->serving && !was_serving)
+        window_clear(&t->window, map->epoch);
+    /* And while it learned, requests were settled that it was never asked to prepare. */
+    if (t->serving && t->state == TARGET_CLEAN && !was_clean)
         t->window.since_epoch = map->epoch;
     if (map->targets_count > t->low_water_count) {
         t->low_water = realloc(t->low_water, map->targets_count * sizeof *t->low_water);

@@ -576,6 +576,8 @@ const struct window_entry *window_find(const struct window *window,
 void window_forget(struct window *window, const struct blob_id *id,
                    const struct blob_version *committed, const struct blob_version *prepared,
                    const struct blob_version *version);
+/* All of it, and nothing is known of what was first sent before @epoch. */
+void window_clear(struct window *window, uint64_t epoch);
 bool window_is_uncertain(const struct window *window, uint64_t first_epoch, uint64_t now_ns);
 
 /* ---- replicate.c ---- */

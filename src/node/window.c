@@ -69,6 +69,16 @@ void window_note(struct window *w, const struct blob_request_id *request, const 
     CHECK(table_insert(w->by_key, entry) == 0);
 }
 
+void window_clear(struct window *w, uint64_t epoch)
+{
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (!blob_version_is_none(&w->ring[i].version))
+            table_remove(w->by_key, &w->ring[i].key);
+        w->ring[i] = (struct window_entry){0};
+    }
+    w->since_epoch = epoch;
+}
+
 /* May a retry that was first sent under @first_epoch be unknown here though it was executed? */
 bool window_is_uncertain(const struct window *w, uint64_t first_epoch, uint64_t now_ns)
 {
