@@ -377,6 +377,7 @@ void node_refresh(struct node *node)
     node_update(node);
     for (unsigned i = 0; i < node->targets_count; i++)
         target_update(&node->targets[i], NULL);
+    fiber_queue_wake_all(&node->lease_wake);
     if (node_leads(node))
         group_offer(node);
 }
