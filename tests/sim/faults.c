@@ -340,6 +340,10 @@ static void widen_tight_drive(struct sim *sim)
     if (!sim->tight)
         return;
     sim->tight = false;
+    /* That is one node more than the atlas knows of: what is away returns as it was. */
+    for (unsigned i = 0; i < SIM_NODES; i++)
+        if (sim->nodes[i].replacement == SIM_WANTED)
+            sim->nodes[i].replacement = SIM_NONE;
     if (node->state == SIM_RUNNING || node->state == SIM_STARTING)
         node_die(node, false);
 }
