@@ -235,7 +235,7 @@ static int run_planted(const struct arguments *arguments, const struct sim_optio
 {
     unsigned missed = 0;
 
-    for (unsigned bug = PLANTED_none + 1; bug < PLANTED_COUNT; bug++) {
+    for (unsigned bug = PLANTED_none + 1; bug < PLANTED_SOUGHT_COUNT; bug++) {
         struct series series = {.arguments = arguments, .options = *options,
                                 .least_operations = UINT64_MAX, .least_faults = UINT64_MAX};
         const struct runner_work work = {next_run, run_ended, &series};
