@@ -61,6 +61,8 @@ void *pace_buffer_get(struct node *node, size_t size_bytes)
     void *buffer = dma_get(node->config.arena, size_bytes);
     if (buffer != NULL)
         pace->buffers_bytes += dma_size(node->config.arena, buffer);
+    /* There may be room for another still; and who found no buffer must not keep those behind it. */
+    fiber_queue_wake_one(&pace->buffer_free);
     return buffer;
 }
 
