@@ -157,6 +157,8 @@ static void declare_fiber(void *arg)
  */
 static uint8_t read_from_who_is_cut_off(const char *pool, bool at_once, uint64_t *put_took_ns)
 {
+    static char name[] = "node2";
+
     start(true);
     uint8_t key = key_of(pool, 2);
     uint8_t other = key_of(pool, 3);
@@ -166,7 +168,7 @@ static uint8_t read_from_who_is_cut_off(const char *pool, bool at_once, uint64_t
     assert_int_equal(get(2, pool, key).value, 1);
     cut_off(2);
     if (at_once) {
-        CHECK(fiber_spawn(sim->authority.host.fibers, declare_fiber, (char[]){"node2"}) == 0);
+        CHECK(fiber_spawn(sim->authority.host.fibers, declare_fiber, name) == 0);
         pass(SECOND / 10);
         /* The writer hears of it, and does not ask the old primary first. */
         (void)get(1, pool, other);
