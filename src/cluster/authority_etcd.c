@@ -357,6 +357,9 @@ static int take_office(struct authority_etcd *e, const struct etcd_value *value)
         .reactor = e->config.reactor, .net = e->config.net, .map = map, .save = save,
         .outdated = outdated, .heard = heard, .ctx = e};
     e->map_revision = value->modified;
+    /* A map from where somebody saw processes end: here nobody does, so the next epoch brings leases. */
+    if (map->lease_ms == 0)
+        map->lease_ms = CLUSTER_LEASE_MS;
     if (error == 0)
         error = authority_create(&config, &e->authority);
     if (error != 0)

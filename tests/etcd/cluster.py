@@ -18,7 +18,7 @@ from members import MEMBERS, Members, free_ports  # noqa: E402
 
 NODES = 4
 PREFIX = "shoal/test"
-DOWN_AFTER = 3.5
+DOWN_AFTER = 2.0  # two thirds of a lease
 
 
 class Elected(Cluster):
