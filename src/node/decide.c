@@ -72,7 +72,7 @@ static int find_call(struct settling *s, const struct member *to, struct object_
     return error;
 }
 
-/* All claimed objects of which this member is a clean one. */
+/* All claimed objects of which this member is a clean one, or one that learns its own position anew. */
 static int find_from(struct settling *s, const struct member *to)
 {
     struct object_testimony *batch[NODE_BATCH];
@@ -83,7 +83,8 @@ static int find_from(struct settling *s, const struct member *to)
         if (!last) {
             struct object_testimony *o = &s->testimonies[i];
             int position = members_place(&o->set, to->target);
-            if (position >= 0 && (o->set.present >> position & 1) != 0)
+            if (position >= 0 && position < (int)BLOB_SET_MAX &&
+                ((o->set.present | o->set.learners) >> position & 1) != 0)
                 batch[count++] = o;
         }
         if (count == NODE_BATCH || (last && count > 0)) {
@@ -145,7 +146,7 @@ static bool has_good_bytes(const struct wire_item_testimony *from, const struct 
 
 /*
  * R26a: this member's write of v was cut short, so it never said that v is durable. Its drive cannot swear to
- * it, though, so this counts only where there are too few pieces.
+ * it, though, so this counts only where there are too few pieces, and no more to come.
  */
 static bool is_torn(const struct wire_item_testimony *from, const struct blob_version *v)
 {
@@ -166,16 +167,40 @@ static unsigned pieces_needed(struct settling *s, const struct claim *c)
     return desc.k == 0 ? 1 : desc.k;
 }
 
+/*
+ * Good pieces that do not count now and may later: a learner's that kept its memory, as far as this primary
+ * helps it to become clean with what it has (R27), and those of who was clean when v was sent, and is away
+ * with nobody to take over from it.
+ */
+static unsigned pieces_to_come(const struct settling *s, const struct claim *c)
+{
+    const struct object_testimony *o = &s->testimonies[c->object];
+    int own = members_place(&o->set, s->target->id);
+    unsigned n = 0;
+    if (own < 0 || order(&o->from[own].prepared, &c->version) != 0)
+        return 0;
+    for (unsigned i = 0; i < o->set.width; i++) {
+        if ((o->set.clean >> i & 1) != 0 || o->set.at[i].lost)
+            continue;
+        if ((o->set.learners >> i & 1) != 0)
+            n += has_good_bytes(&o->from[i], &c->version);
+        else
+            n += (c->depends >> i & 1) != 0 && (o->set.learners >> (BLOB_SET_MAX + i) & 1) == 0;
+    }
+    return n;
+}
+
 static enum fate judge(struct settling *s, const struct claim *c)
 {
     const struct object_testimony *o = &s->testimonies[c->object];
     bool newer = false, torn = false;
     unsigned pieces = 0;
     for (unsigned i = 0; i < o->set.width; i++) {
-        if ((o->set.clean >> i & 1) == 0)
-            continue;
-        if ((o->heard >> i & 1) == 0)
+        bool clean = (o->set.clean >> i & 1) != 0;
+        if ((clean || (o->set.learners >> i & 1) != 0) && (o->heard >> i & 1) == 0)
             return FATE_UNKNOWN;
+        if (!clean)
+            continue;
         if (order(&o->from[i].committed, &c->version) == 0)
             return FATE_FORWARD;
         newer |= order(&o->from[i].committed, &c->version) > 0;
@@ -195,6 +220,7 @@ static enum fate judge(struct settling *s, const struct claim *c)
         return FATE_FORWARD;
     if (needed == 0 && pieces > 0)
         return FATE_UNKNOWN; /* a description will be readable later */
+    torn = torn && pieces + pieces_to_come(s, c) < needed;
     return s->pool.cache || torn ? FATE_BACK : FATE_UNDECIDED;
 }
 

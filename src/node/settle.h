@@ -21,7 +21,7 @@ struct claim {
     unsigned object; /* index into testimonies */
 };
 
-/* What each clean member of the set says of one object. */
+/* What each clean member and each learner of the set says of one object. */
 struct object_testimony {
     struct blob_id id;
     struct members set;
@@ -52,7 +52,7 @@ int settling_add(struct settling *s, const struct blob_id *id, const struct blob
 struct witness *settling_witness(struct settling *s, uint32_t target);
 bool settling_is_current(const struct settling *s);
 
-/* [fiber] Ask each clean member about each claimed object (R24). */
+/* [fiber] Ask everybody who serves or learns its position about each claimed object (R24). */
 int settling_testimonies(struct settling *s);
 /* [fiber] Decide every claim and act on it; FATE_UNKNOWN stays where acting failed. */
 void settling_decide(struct settling *s);
