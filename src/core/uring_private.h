@@ -72,7 +72,7 @@ bool uring_has_completions(struct uring *uring);
 /* The fd that each completion makes readable; a negative SHOAL_E_* when it cannot be had. */
 int uring_event_fd(struct uring *uring);
 
-/* Make the event fd readable at @due_ns of CLOCK_MONOTONIC at the latest. */
+/* Make the event fd readable at @due_ns of CLOCK_BOOTTIME at the latest. */
 void uring_arm_timeout(struct uring *uring, uint64_t due_ns);
 
 /* Return: index of the registration, or -1 where the kernel or a limit does not allow it. */
