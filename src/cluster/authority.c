@@ -130,6 +130,7 @@ static void run_batch(struct authority *a)
         LOG_INFO("authority: epoch %llu", (unsigned long long)next->epoch);
         cluster_map_free(a->map);
         a->map = next;
+        a->all_know = false; /* what was heard while it was kept was of the one before */
         a->unconfirmed = cluster_map_unconfirmed(next);
         push_all(a);
     } else {
@@ -347,6 +348,6 @@ void authority_destroy(struct authority *a)
     CHECK(a->stopping);
     fiber_pool_destroy(a->fibers);
     cluster_map_free(a->map);
-    free(a->down_since);
+    free(a->absences);
     free(a);
 }

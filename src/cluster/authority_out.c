@@ -26,14 +26,13 @@ static int apply_out(struct cluster_map *map, void *arg)
 }
 
 /*
- * R47: a set of one ceases to answer by itself once it hears neither of the authority nor of most nodes for
- * some time. So nobody may be left who could be with it.
+ * R47: a set of one ceases to answer by itself once neither the authority nor most nodes have had it up for
+ * some time. A node that has adopted a map in which it is not has it up no more, in this life or another.
  */
-static bool is_alone(const struct authority *a, uint32_t node)
+static bool is_alone(const struct authority *a, uint32_t node, uint64_t since_epoch)
 {
     for (uint32_t i = 0; i < a->map->nodes_count; i++)
-        if (i != node && !a->map->nodes[i].removed &&
-            (!a->map->nodes[i].up || !authority_knows(a, i)))
+        if (i != node && !a->map->nodes[i].removed && a->seen_epoch[i] < since_epoch)
             return false;
     return true;
 }
@@ -42,30 +41,41 @@ static bool is_alone(const struct authority *a, uint32_t node)
 static bool grow(struct authority *a)
 {
     uint32_t count = a->map->targets_count;
-    if (count <= a->down_since_count)
+    if (count <= a->absences_count)
         return true;
-    uint64_t *times = realloc(a->down_since, count * sizeof *times);
-    if (times == NULL)
+    struct absence *absences = realloc(a->absences, count * sizeof *absences);
+    if (absences == NULL)
         return false;
-    memset(times + a->down_since_count, 0, (count - a->down_since_count) * sizeof *times);
-    a->down_since = times;
-    a->down_since_count = count;
+    memset(absences + a->absences_count, 0, (count - a->absences_count) * sizeof *absences);
+    a->absences = absences;
+    a->absences_count = count;
     return true;
+}
+
+static void note_absence(struct authority *a, const struct map_target *target, uint64_t now)
+{
+    struct absence *absence = &a->absences[target - a->map->targets];
+    bool down = !target->up && (target->state == TARGET_DOWN || target->state == TARGET_OUT);
+    if (!down)
+        *absence = (struct absence){0};
+    else if (absence->since_ns == 0)
+        *absence = (struct absence){.since_ns = now, .epoch = a->map->epoch};
+    if (down && absence->alone_ns == 0 && is_alone(a, target->node, absence->epoch))
+        absence->alone_ns = now;
 }
 
 static void look(struct authority *a)
 {
-    uint64_t now = reactor_now_ns(a->config.reactor);
+    uint64_t now = reactor_now_ns(a->config.reactor), long_ns = a->map->out_ms * 1000000ull;
     for (uint32_t i = 0; !a->stopping && grow(a) && i < a->map->targets_count; i++) {
         const struct map_target *target = &a->map->targets[i];
-        struct out out = {target->id, a->map->lease_ms == 0 || is_alone(a, target->node)};
-        if (target->up || target->state != TARGET_DOWN) {
-            a->down_since[i] = 0;
+        note_absence(a, target, now);
+        const struct absence *absence = &a->absences[i];
+        if (absence->since_ns == 0 || now - absence->since_ns < long_ns)
             continue;
-        }
-        if (a->down_since[i] == 0)
-            a->down_since[i] = now;
-        if (now - a->down_since[i] < a->map->out_ms * 1000000ull)
+        bool alone = absence->alone_ns != 0 && now - absence->alone_ns >= long_ns;
+        struct out out = {target->id, a->map->lease_ms == 0 || alone};
+        if (target->state == TARGET_OUT && !(out.alone && cluster_map_keeps_ones(a->map, target)))
             continue;
         if (authority_apply(a, apply_out, &out, APPLY_GATHERED) == 0)
             LOG_WARN("target %u is down for too long: what it held is rebuilt elsewhere",

@@ -43,6 +43,16 @@ struct heard {
     uint64_t epoch, behind_ns; /* the one that it said, and since when that is an old one; 0: it is not */
 };
 
+/*
+ * struct absence - Of a target that is down, as far as this authority has seen.
+ * @since_ns: 0: it is not down
+ * @epoch: in which it was down
+ * @alone_ns: since when no other node can be in its company (R47); 0: some may be
+ */
+struct absence {
+    uint64_t since_ns, epoch, alone_ns;
+};
+
 struct authority {
     struct authority_config config;
     struct cluster_map *map;
@@ -56,8 +66,8 @@ struct authority {
     bool all_know;       /* everybody does */
     uint64_t moved_ns;   /* when moves were published last */
     uint64_t silence_ns; /* after which a node is down; 0: somebody else sees deaths */
-    uint64_t *down_since; /* of each target in the map; 0: it is not down */
-    uint32_t down_since_count;
+    struct absence *absences; /* of each target in the map */
+    uint32_t absences_count;
     struct list changes;
     unsigned changes_count;
     struct fiber_queue work;

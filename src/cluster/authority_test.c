@@ -185,6 +185,48 @@ static void deaths_at_the_same_time_are_one_epoch(void **state)
     rig_run(deaths_body);
 }
 
+static int make_fresh(struct cluster_map *map, void *arg)
+{
+    (void)arg;
+    map->targets[0].fresh = true;
+    return 0;
+}
+
+static void beat(struct rig *rig)
+{
+    struct authority_door door = authority_remote_door(rig->remote);
+    struct wire_heartbeat ask = {.node_len = 2, .node = "n0", .incarnation = 1,
+                                 .epoch = authority_map(rig->authority)->epoch};
+    struct wire_heartbeat_reply reply;
+    CHECK(door.ops->heartbeat(door.ctx, &ask, &reply) == 0);
+}
+
+/* R46: what is heard while an epoch is being kept is of the one before. */
+static void confirm_body(struct rig *rig)
+{
+    const uint64_t second = 1000000000;
+    struct wire_enroll_reply reply;
+    CHECK(rig_enroll(rig, "n0", 0, 0, &reply) == 0);
+    CHECK(authority_change(rig->authority, make_fresh, NULL) == 0);
+    rig->saving = beat;
+    CHECK(authority_change(rig->authority, make_fresh, NULL) == 0);
+    rig->saving = NULL;
+    uint64_t epoch = authority_map(rig->authority)->epoch;
+    fiber_sleep(second);
+    CHECK(authority_map(rig->authority)->epoch == epoch);
+    CHECK(authority_map(rig->authority)->targets[0].fresh);
+    beat(rig);
+    fiber_sleep(second);
+    CHECK(authority_map(rig->authority)->epoch == epoch + 1);
+    CHECK(!authority_map(rig->authority)->targets[0].fresh);
+}
+
+static void an_epoch_is_confirmed_when_everybody_knows_it(void **state)
+{
+    (void)state;
+    rig_run_with((struct rig){.body = confirm_body, .lease_ms = 60000});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +235,7 @@ int main(void)
         cmocka_unit_test(a_node_is_added_once),
         cmocka_unit_test(an_epoch_that_cannot_be_saved_never_was),
         cmocka_unit_test(deaths_at_the_same_time_are_one_epoch),
+        cmocka_unit_test(an_epoch_is_confirmed_when_everybody_knows_it),
     };
     return cmocka_run_group_tests_name("authority", tests, NULL, NULL);
 }

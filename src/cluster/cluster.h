@@ -304,9 +304,12 @@ struct map_move {
 int map_change_nodes_move(struct cluster_map *map, const struct map_move *move);
 /*
  * Down for too long (R42). @alone: nobody is in its company any more, so that it does not answer as a set of
- * one either (R47). SHOAL_E_CONDITION: too much would be out, or nobody could take over.
+ * one either (R47); this may come later, for one that is out and cluster_map_keeps_ones().
+ * SHOAL_E_CONDITION: too much would be out, or nobody could take over.
  */
 int map_change_target_out(struct cluster_map *map, uint32_t target, bool alone);
+/* It has sets of one that could be given up. */
+bool cluster_map_keeps_ones(const struct cluster_map *map, const struct map_target *target);
 /* A learner has all of some rows, each map_row_key(), as of @epoch: it serves them now (R38). */
 int map_change_rows_moved(struct cluster_map *map, uint32_t target, uint32_t incarnation,
                           uint64_t epoch, const uint32_t *rows, unsigned count);

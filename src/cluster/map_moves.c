@@ -371,11 +371,24 @@ static void serve_nothing(struct cluster_map *map, uint16_t target, bool alone)
                     map->table->rows[width][p].target[i] = PLACE_NONE;
 }
 
+bool cluster_map_keeps_ones(const struct cluster_map *map, const struct map_target *target)
+{
+    const struct place_row *rows = map->table == NULL ? NULL : map->table->rows[1];
+    for (uint32_t p = 0; rows != NULL && one_may_be_lost(map) && p >> map->partition_bits == 0; p++)
+        if (rows[p].target[0] == (uint16_t)(target - map->targets))
+            return true;
+    return false;
+}
+
 int map_change_target_out(struct cluster_map *map, uint32_t id, bool alone)
 {
     struct map_target *target = (struct map_target *)(uintptr_t)cluster_map_target(map, id);
     if (target == NULL)
         return SHOAL_E_NOT_FOUND;
+    if (!target->up && target->state == TARGET_OUT && alone && cluster_map_keeps_ones(map, target)) {
+        serve_nothing(map, (uint16_t)(target - map->targets), true);
+        return 0;
+    }
     if (target->state != TARGET_DOWN || target->up)
         return SHOAL_E_INVALID;
     for (uint32_t i = 0; i < map->targets_count; i++)

@@ -20,6 +20,7 @@
 /*
  * struct rig
  * @save_result: what saving a map ends with
+ * @saving: called while a map is saved
  * @wish: as of struct authority_config
  * @stopped: called when the authority has stopped and is still there
  */
@@ -33,6 +34,8 @@ struct rig {
     struct authority_remote *remote;
     unsigned saves;
     int save_result;
+    void (*saving)(struct rig *rig);
+    uint32_t lease_ms;
     int (*wish)(void *ctx, const char *wish, char **answer);
     void (*body)(struct rig *rig);
     void (*stopped)(struct rig *rig);
@@ -49,6 +52,8 @@ static inline int rig_save(void *ctx, const void *map, size_t len)
         return error;
     cluster_map_free(saved);
     rig->saves++;
+    if (rig->saving != NULL)
+        rig->saving(rig);
     return rig->save_result;
 }
 
@@ -92,6 +97,7 @@ static inline void rig_run_with(struct rig rig)
                                       .save = rig_save,
                                       .wish = rig.wish,
                                       .ctx = &rig};
+    config.map->lease_ms = rig.lease_ms;
     assert_int_equal(authority_create(&config, &rig.authority), 0);
     assert_int_equal(authority_listen(rig.authority, "authority:1"), 0);
     assert_int_equal(

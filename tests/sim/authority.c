@@ -11,7 +11,6 @@
 #include "shoal/error.h"
 #include "sim.h"
 
-
 int sim_save_bytes(void **kept, size_t *kept_len, const void *bytes, size_t len)
 {
     void *copy = malloc(len);
@@ -29,7 +28,8 @@ static int authority_save(void *ctx, const void *map, size_t len)
 {
     struct sim_authority *authority = ctx;
 
-    /* A dead process saves nothing. */
+    /* As long as a transaction takes, in which heartbeats come. A dead process saves nothing. */
+    fiber_sleep(SIM_SAVE_NS);
     if (authority->state == SIM_DYING)
         return SHOAL_E_IO;
     return sim_save_bytes(&authority->map, &authority->map_len, map, len);

@@ -60,6 +60,7 @@
 #define SIM_TOMBSTONE_S 15u
 #define SIM_LEASE_MS 2400u
 #define SIM_OUT_MS 6000u
+#define SIM_SAVE_NS (20 * MS) /* of a map, by the authority */
 #define MS 1000000ull
 #define SECOND 1000000000ull
 
