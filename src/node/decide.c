@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/macros.h"
 #include "node/settle.h"
 #include "shoal/error.h"
 
@@ -220,7 +221,7 @@ static enum fate judge(struct settling *s, const struct claim *c)
         return FATE_FORWARD;
     if (needed == 0 && pieces > 0)
         return FATE_UNKNOWN; /* a description will be readable later */
-    torn = torn && pieces + pieces_to_come(s, c) < needed;
+    torn = torn && pieces + pieces_to_come(s, c) < MAX(needed, 1u); /* no description: all are torn */
     return s->pool.cache || torn ? FATE_BACK : FATE_UNDECIDED;
 }
 

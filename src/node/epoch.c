@@ -533,10 +533,13 @@ static int enroll(struct node *node)
     ask.have_epoch = node->map == NULL ? 0 : node->map->epoch;
     ask.process = prng_next(reactor_prng(node->reactor));
     struct node_group *group = node->group;
+    uint64_t back = 0; /* a bit for each of NODE_TARGETS_MAX */
     for (unsigned i = 0; i < group->targets_count; i++) {
         const struct group_target *t = &group->targets[i];
-        if (t->failed || t->slow)
+        bool is_back = t->back;
+        if (t->failed || (t->slow && !is_back))
             continue;
+        back |= (uint64_t)is_back << i;
         ask.targets[ask.targets_count++] = (struct wire_item_enroll_target){
             .target = t->id, .flags = t->stale ? WIRE_ENROLL_STALE : 0, .device = t->device};
     }
@@ -551,8 +554,11 @@ static int enroll(struct node *node)
     if (error != 0)
         return error;
     /* It says once that it lost memory: what it learns from here on it has. */
-    for (unsigned i = 0; i < group->targets_count; i++)
+    for (unsigned i = 0; i < group->targets_count; i++) {
         group->targets[i].stale = false;
+        if ((back >> i & 1) != 0)
+            group->targets[i].back = group->targets[i].slow = false;
+    }
     leases_forget(node->group);
     node->incarnation = reply.incarnation;
     node_want_epoch(node, reply.epoch);
@@ -564,25 +570,26 @@ static int enroll(struct node *node)
 
 /*
  * R3b: all others would wait for a drive that is far too slow, so it counts as dead, until it has answered in
- * time for as long.
+ * time for as long. Whether the authority has heard of it, and when others hear of that, is not known: the
+ * target serves again only as one of another life.
  */
 static void notice_slowness(struct target *t)
 {
     struct node *node = t->node;
     uint64_t now = node_now(node), since = engine_waiting_since_ns(t->engine);
     bool slow = since != 0 && now - since > node->config.slow_ns;
-    if (slow)
+    if (slow) {
         t->slow_ns = now;
+        t->shared->back = false;
+    }
     if (slow && !t->shared->slow) {
         LOG_WARN("target %u is taken for dead: its drive has not answered for %llu ms", t->id,
                  (unsigned long long)((now - since) / NODE_MS));
         t->shared->slow = true;
         t->serving = false;
-    } else if (t->shared->slow && now - t->slow_ns > node->config.slow_ns) {
+    } else if (t->shared->slow && !t->shared->back && now - t->slow_ns > node->config.slow_ns) {
         LOG_INFO("target %u: its drive answers in time again", t->id);
-        t->shared->slow = false;
-        /* If nobody has heard of it, nothing went on without it. */
-        t->serving = node->map != NULL && target_serves(t);
+        t->shared->back = true;
     }
 }
 
@@ -593,7 +600,7 @@ static bool somebody_is_back(const struct node *node)
     for (unsigned i = 0; mine != NULL && i < node->group->targets_count; i++) {
         const struct group_target *t = &node->group->targets[i];
         const struct map_target *target = cluster_map_target(node->map, t->id);
-        if (!t->failed && !t->slow && target != NULL && !target->up)
+        if (!t->failed && (t->slow ? t->back : target != NULL && !target->up))
             return true;
     }
     return false;

@@ -65,7 +65,7 @@ static void lengthen(_Atomic uint64_t *to, uint64_t value)
 static bool has_had_company(const struct node *node, uint64_t now)
 {
     uint64_t out_ns = node->map->out_ms * NODE_MS;
-    return out_ns == 0 || now - atomic_load(&node->group->leases.company_ns) < out_ns / 4 * 3;
+    return out_ns == 0 || now < atomic_load(&node->group->leases.company_ns) + out_ns / 4 * 3;
 }
 
 bool target_may_answer(const struct target *t, const struct members *set)
@@ -210,11 +210,8 @@ static void ask_all(struct node *node)
         ask->index = i;
         ask->under_way = true;
         fiber_group_add(&node->running);
-        if (fiber_spawn(node->asks, ask_fiber, ask) == 0)
-            continue;
-        ask->under_way = false;
-        fiber_group_done(&node->running);
-        node_pause(node, NODE_MS); /* more nodes than fibers */
+        while (fiber_spawn(node->asks, ask_fiber, ask) != 0)
+            node_pause(node, NODE_MS); /* more nodes than fibers; each ends, also when nobody answers */
     }
 }
 

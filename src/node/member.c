@@ -309,10 +309,10 @@ void serve_recall(struct request *r)
     }
     const struct window *window = &r->target->window;
     const struct window_entry *entry = window_find(window, &r->head.request, &ask.id);
-    reply.known = entry != NULL;
-    if (entry != NULL)
+    reply.known = entry != NULL && entry->refusal == 0;
+    if (reply.known)
         reply.version = entry->version;
-    reply.certain = entry != NULL ||
+    reply.certain = reply.known ||
                     !window_is_uncertain(window, ask.first_epoch, node_now(r->node));
     REPLY(r, recall, &reply, NULL, 0);
 }
@@ -376,6 +376,8 @@ void serve_settle(struct request *r)
     int error = request_epoch_check(r);
     if (error == 0 && !request_is_from(r, ask.primary))
         error = SHOAL_E_DENIED;
+    if (error == 0 && (uint64_t)ask.first + ask.partitions > 1u << r->node->map->partition_bits)
+        error = SHOAL_E_INVALID;
     if (error == 0) {
         storing_wait_older(t, r->node->map->epoch);
         error = request_epoch_check(r);

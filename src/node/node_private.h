@@ -147,6 +147,7 @@ struct window_entry {
     struct window_key key;
     struct blob_version version;
     uint64_t at_ns;
+    int refusal; /* 0, or why it made no version */
 };
 struct window {
     struct window_entry *ring;
@@ -297,7 +298,8 @@ struct group_target {
     uint64_t device;
     bool stale;
     atomic_bool failed; /* its engine stopped */
-    atomic_bool slow;   /* its drive does not answer (R3b) */
+    atomic_bool slow;   /* its drive did not answer in time, and it has not enrolled since (R3b) */
+    atomic_bool back;   /* it answers again: the leader is to enrol anew */
 };
 
 struct bell {
@@ -570,6 +572,9 @@ int window_create(struct window *window, uint32_t count, uint64_t seed);
 void window_destroy(struct window *window);
 void window_note(struct window *window, const struct blob_request_id *request,
                  const struct blob_id *id, const struct blob_version *version, uint64_t now_ns);
+/* It was answered with @refusal, and is not to be carried out by an earlier try that is still on its way. */
+void window_note_refusal(struct window *window, const struct blob_request_id *request,
+                         const struct blob_id *id, int refusal, uint64_t now_ns);
 const struct window_entry *window_find(const struct window *window,
                                        const struct blob_request_id *request,
                                        const struct blob_id *id);

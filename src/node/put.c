@@ -141,6 +141,8 @@ static int judge_retry(struct target *t, const struct request *r, const struct b
                        struct verdict *out)
 {
     const struct window_entry *old = window_find(&t->window, &r->head.request, id);
+    if (old != NULL && old->refusal != 0)
+        return old->refusal;
     /* An aborted version is taken out of the window, so what is in it and not newer was committed. */
     if (old != NULL && blob_version_compare(&old->version, &committed->version) <= 0) {
         out->replay = true;
@@ -157,6 +159,18 @@ static int judge_retry(struct target *t, const struct request *r, const struct b
         window_is_uncertain(&t->window, first_epoch, node_now(t->node)))
         return judge_forgotten(t, r, id, first_epoch, committed, out);
     return 0;
+}
+
+/*
+ * What is refused to a retry is refused to the earlier tries too: one may be on its way still, and nobody
+ * waits for it any more.
+ */
+static int refused(struct target *t, const struct request *r, const struct blob_id *id, bool retry,
+                   int error)
+{
+    if (retry && (error == SHOAL_E_NOT_FOUND || error == SHOAL_E_EXISTS || error == SHOAL_E_CONDITION))
+        window_note_refusal(&t->window, &r->head.request, id, error, node_now(t->node));
+    return error;
 }
 
 static bool exists(const struct engine_entry *entry)
@@ -305,12 +319,16 @@ static int judge(struct put *put)
     if (ask->content && exists(&put->committed)) {
         put->existed = true;
         put->verdict.version = put->committed.version;
+        if (ask->retry)
+            window_note(&t->window, &r->head.request, &ask->id, &put->committed.version,
+                        node_now(t->node));
         engine_touch(t->engine, &ask->id);
         return 0;
     }
     if (!put->pool.cache && target_over_quota(t, &put->pool, ask->stripe_len))
         return SHOAL_E_QUOTA;
-    error = judge_condition(ask->condition, &ask->expected, &put->committed);
+    error = refused(t, r, &ask->id, ask->retry,
+                    judge_condition(ask->condition, &ask->expected, &put->committed));
     if (error == 0 && put->pool.cache && put->pool.quota_bytes > 0)
         care_make_room(t, &put->pool, ask->stripe_len);
     return error;
@@ -460,6 +478,7 @@ void serve_remove(struct request *r)
         /* A cache may have lost it here and not elsewhere: there a delete always leaves its mark. */
         if (error == 0 && !exists(&committed) && !pool.cache)
             error = SHOAL_E_NOT_FOUND;
+        error = refused(t, r, &ask.id, ask.retry, error);
         if (error == 0)
             error = replicate_tombstone(t, object, &committed, &r->head.request,
                                         r->started_ns + r->node->config.put_ns, &verdict.version,

@@ -369,29 +369,35 @@ static int list_page(struct request *r, const struct wire_list *ask, struct wire
     return 0;
 }
 
+static int list_check(struct request *r, const struct wire_list *ask)
+{
+    const struct node *node = r->node;
+    int error = request_epoch_check(r);
+    if (error != 0)
+        return error;
+    const uint8_t *slot = ask->partition >> node->map->partition_bits != 0
+                              ? NULL
+                              : target_slot(r->target, ask->pool, ask->partition);
+    struct members set;
+    if (slot == NULL)
+        return SHOAL_E_INVALID;
+    if ((*slot & SLOT_MINE) == 0)
+        return SHOAL_E_NOT_PRIMARY;
+    return (*slot & SLOT_SETTLED) != 0 && node_members(node, ask->pool, ask->partition, &set) &&
+                   target_may_answer(r->target, &set)
+               ? 0
+               : SHOAL_E_NOT_SERVING;
+}
+
 void serve_list(struct request *r)
 {
     REQUEST(r, list, ask);
     struct node *node = r->node;
     struct pool_view pool;
     struct wire_list_reply reply = {.cursor = ask.cursor};
-    int error = request_epoch_check(r);
+    int error = list_check(r, &ask);
     if (error == 0)
         error = request_pool_check(r, ask.pool, &pool);
-    const uint8_t *slot = NULL;
-    if (error == 0)
-        slot = ask.partition >> node->map->partition_bits != 0
-                   ? NULL
-                   : target_slot(r->target, ask.pool, ask.partition);
-    if (error == 0 && slot == NULL)
-        error = SHOAL_E_INVALID;
-    if (error == 0 && (*slot & SLOT_MINE) == 0)
-        error = SHOAL_E_NOT_PRIMARY;
-    struct members set;
-    if (error == 0 && ((*slot & SLOT_SETTLED) == 0 ||
-                       !node_members(node, ask.pool, ask.partition, &set) ||
-                       !target_may_answer(r->target, &set)))
-        error = SHOAL_E_NOT_SERVING;
     void *buffer = error == 0 ? dma_get(node->config.arena, LIST_BYTES) : NULL;
     if (error == 0 && buffer == NULL)
         error = SHOAL_E_BUSY;
@@ -399,6 +405,11 @@ void serve_list(struct request *r)
     /* Pages without a match cost no round trip, within reason. */
     for (int pages = 0; error == 0 && pages < 16; pages++) {
         error = list_page(r, &ask, &reply, &out);
+        /* Describing what was found may have cost us the slot, or the lease. */
+        if (error == 0)
+            error = list_check(r, &ask);
+        if (error != 0)
+            break;
         if (reply.cursor == 0 || reply.count > 0)
             break;
     }

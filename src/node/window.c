@@ -46,33 +46,50 @@ const struct window_entry *window_find(const struct window *w,
     return is_none(request) ? NULL : table_find(w->by_key, &key);
 }
 
-void window_note(struct window *w, const struct blob_request_id *request, const struct blob_id *id,
-                 const struct blob_version *version, uint64_t now_ns)
+/* An entry that was taken out of the table stays in the ring. */
+static bool is_listed(const struct window_entry *entry)
 {
-    struct window_key key = key_of(request, id);
-    if (is_none(request))
-        return;
-    struct window_entry *entry = table_find(w->by_key, &key);
+    return !blob_version_is_none(&entry->version) || entry->refusal != 0;
+}
+
+static void note(struct window *w, const struct window_entry *new)
+{
+    struct window_entry *entry = table_find(w->by_key, &new->key);
     if (entry != NULL) {
-        entry->version = *version;
-        entry->at_ns = now_ns;
+        *entry = *new;
         return;
     }
     entry = &w->ring[w->next];
     w->next = (w->next + 1) % w->count;
-    if (!blob_version_is_none(&entry->version)) {
+    if (is_listed(entry)) {
         table_remove(w->by_key, &entry->key);
-        if (now_ns - entry->at_ns < RETRY_NS)
-            w->forgot_ns = now_ns;
+        if (new->at_ns - entry->at_ns < RETRY_NS)
+            w->forgot_ns = new->at_ns;
     }
-    *entry = (struct window_entry){key, *version, now_ns};
+    *entry = *new;
     CHECK(table_insert(w->by_key, entry) == 0);
+}
+
+void window_note(struct window *w, const struct blob_request_id *request, const struct blob_id *id,
+                 const struct blob_version *version, uint64_t now_ns)
+{
+    struct window_entry entry = {key_of(request, id), *version, now_ns, 0};
+    if (!is_none(request))
+        note(w, &entry);
+}
+
+void window_note_refusal(struct window *w, const struct blob_request_id *request,
+                         const struct blob_id *id, int refusal, uint64_t now_ns)
+{
+    struct window_entry entry = {key_of(request, id), {0}, now_ns, refusal};
+    if (!is_none(request))
+        note(w, &entry);
 }
 
 void window_clear(struct window *w, uint64_t epoch)
 {
     for (uint32_t i = 0; i < w->count; i++) {
-        if (!blob_version_is_none(&w->ring[i].version))
+        if (is_listed(&w->ring[i]))
             table_remove(w->by_key, &w->ring[i].key);
         w->ring[i] = (struct window_entry){0};
     }
