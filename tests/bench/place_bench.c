@@ -11,7 +11,8 @@
  * table-1000: the table of 1,000 nodes with 32 targets each, 65,536 x 12, drawn and balanced from
  * nothing. table-1000-join, table-1000-leave: the same after a node has joined or left, from the
  * former table, with the list of fixes that goes into the map: what the one that changes the map
- * does. The others apply the fixes in place of balancing.
+ * does. The others apply the fixes in place of balancing. table-1000-rows and so on: likewise with
+ * the nodes in 50 racks and 5 rows.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,7 +171,21 @@ static void print_time(const char *name, double (*run)(void *context), struct th
         .name = name, .unit = "s", .value = p.ours, .noise = p.noise, .goal = goal});
 }
 
-static void bench_table(void)
+/* Ten racks of twenty nodes in each row. */
+static void enter_rows(struct cluster *c)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        const uint32_t rack = MIN(c->targets[i].node / 20, 49u);
+        c->targets[i].domain = 1 + rack;
+        c->targets[i].zone = 1 + rack / 10;
+    }
+}
+
+struct table_names {
+    const char *build, *join, *leave;
+};
+
+static void bench_table(const struct table_names *names, bool rows)
 {
     struct thousand t = {
         .was = cluster_new(1001, 32, 4),
@@ -183,14 +198,16 @@ static void bench_table(void)
 
     t.fixes = calloc(t.room, sizeof(*t.fixes));
     CHECK(t.fixes != NULL);
+    if (rows)
+        enter_rows(&t.was);
     cluster_set_node(&t.was, 1000, false);
     t.is = cluster_copy(&t.was);
-    print_time("table-1000", run_build, &t, 1, 3);
+    print_time(names->build, run_build, &t, 1, 3);
     cluster_set_node(&t.is, 1000, true);
-    print_time("table-1000-join", run_change, &t, 0.1, 15);
+    print_time(names->join, run_change, &t, 0.1, 15);
     memcpy(t.is.targets, t.was.targets, t.was.count * sizeof(*t.was.targets));
     cluster_set_node(&t.is, 500, false);
-    print_time("table-1000-leave", run_change, &t, 0.1, 15);
+    print_time(names->leave, run_change, &t, 0.1, 15);
     free(t.fixes);
     cluster_free(&t.was);
     cluster_free(&t.is);
@@ -204,6 +221,9 @@ int main(int argc, char **argv)
 {
     bench_start(argc, argv, "Place shards: what moves, how even they lie, how long it takes.");
     bench_moves();
-    bench_table();
+    bench_table(&(struct table_names){"table-1000", "table-1000-join", "table-1000-leave"}, false);
+    bench_table(&(struct table_names){"table-1000-rows", "table-1000-rows-join",
+                                      "table-1000-rows-leave"},
+                true);
     return 0;
 }
