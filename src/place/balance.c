@@ -112,25 +112,40 @@ static void start_row(struct balancer *b, uint32_t partition)
 
 /* ---- fill ---- */
 
+/* Has the set less of it than the spread rules give it at least? */
+static bool is_lacking(const struct tree_level *level, const uint32_t *of, unsigned width,
+                       uint32_t which)
+{
+    return count_of(of, width, which) < level->items[which].least;
+}
+
+static bool gives_what_is_lacking(const struct balancer *b, const struct members *m, uint32_t node)
+{
+    const unsigned width = b->tree.width;
+    const uint32_t domain = b->tree.nodes.items[node].parent;
+
+    return is_lacking(&b->tree.nodes, m->node, width, node) ||
+           is_lacking(&b->tree.domains, m->domain, width, domain) ||
+           is_lacking(&b->tree.zones, m->zone, width, b->tree.domains.items[domain].parent);
+}
+
 /* The least loaded for its share of all that may take the position; the last resort. */
 static uint32_t find_any(const struct balancer *b, const struct members *m, unsigned i,
                          bool lacking_only)
 {
     uint32_t best = UINT32_MAX;
 
-    for (uint32_t item = 0; item < b->tree.targets.count; item++) {
-        const uint32_t node = b->tree.targets.items[item].parent;
-        const uint32_t domain = b->tree.nodes.items[node].parent;
-        const uint32_t zone = b->tree.domains.items[domain].parent;
-        if (lacking_only &&
-            count_of(m->node, b->tree.width, node) >= b->tree.nodes.items[node].least &&
-            count_of(m->domain, b->tree.width, domain) >= b->tree.domains.items[domain].least &&
-            count_of(m->zone, b->tree.width, zone) >= b->tree.zones.items[zone].least)
+    for (uint32_t n = 0; n < b->tree.nodes.count; n++) {
+        const struct tree_item *node = &b->tree.nodes.items[n];
+        if (lacking_only && !gives_what_is_lacking(b, m, n))
             continue;
-        if (!may_take(b, m, i, item))
-            continue;
-        if (best == UINT32_MAX || is_fuller(&b->loads[best], &b->loads[item]))
-            best = item;
+        /* To compare loads takes less than to look whether it may. */
+        for (uint32_t item = node->first; item < node->first + node->count; item++) {
+            if (best != UINT32_MAX && !is_fuller(&b->loads[best], &b->loads[item]))
+                continue;
+            if (may_take(b, m, i, item))
+                best = item;
+        }
     }
     return best;
 }
@@ -174,6 +189,8 @@ static void fill_row(struct balancer *b, uint32_t partition)
     struct place_row *row = &b->rows[partition];
     struct members m;
 
+    if (count_members(b, row) == b->tree.width)
+        return;
     members_of(b, row, &m);
     for (unsigned i = 0; i < b->tree.width; i++) {
         const uint32_t item =

@@ -15,7 +15,7 @@
 #include "place/score.h"
 #include "place/tree.h"
 
-/* @tree: its items' `used` belongs to the set that is being put together, and is 0 between sets. */
+/* @tree: its items' `used` and `rank` belong to the set that is being put together, and are 0 between sets. */
 struct drawer {
     struct tree tree;
     struct dealer *dealer;
@@ -27,7 +27,15 @@ int drawer_init(struct drawer *drawer, const struct place_target *targets, size_
                 unsigned width);
 void drawer_fini(struct drawer *drawer);
 
-void draw_row(struct drawer *drawer, uint32_t partition, struct place_row *row);
+/*
+ * draw_row() - Draw the set of a partition.
+ * @kept: NULL, or what lets a set be drawn again with few draws, as only those to whom something
+ *        changed (tree_compare()) can take a place from who had it: @row is then the set for a tree
+ *        of the same zones, if not of the same nodes; and this says, by index in that tree's list,
+ *        which target of the drawer's tree that is, UINT32_MAX where its node changed.
+ */
+void draw_row(struct drawer *drawer, uint32_t partition, struct place_row *row,
+              const uint32_t *kept);
 
 /* Names nobody. */
 void row_clear(struct place_row *row);

@@ -53,90 +53,36 @@ int place_table_build(struct place_table *table, void *memory, size_t memory_byt
         if (error != 0)
             break;
         for (uint32_t partition = 0; partition < 1u << bits; partition++)
-            draw_row(&drawer, partition, &table->rows[width][partition]);
+            draw_row(&drawer, partition, &table->rows[width][partition], NULL);
         drawer_fini(&drawer);
     }
     return error;
 }
 
 /*
- * What differs between two lists of targets, for one width.
+ * What differs between two lists of targets, for one width; in their trees it is marked.
  * @was: the zone that a target of the former list is in, by index of the list; UINT32_MAX: it is not
  *       placeable
- * @gone: of the former tree's zones: differs, or is no more
+ * @kept: likewise the target of the new tree, as draw_row() takes it
+ * @same_zones: so that this may be used
  * @fresh: indexes of the new tree's zones that differ, or were not there
  */
 struct change {
     struct drawer before, after;
-    uint32_t *was;
-    bool *gone;
+    uint32_t *was, *kept;
+    bool any, same_zones;
     uint32_t *fresh;
-    uint32_t fresh_count, gone_count;
+    uint32_t fresh_count;
 };
 
-static bool nodes_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
-                            const struct tree_item *y)
+static bool zones_are_same(const struct tree_level *a, const struct tree_level *b)
 {
-    if (x->key != y->key || x->count != y->count)
+    if (a->count != b->count)
         return false;
-    for (uint32_t i = 0; i < x->count; i++) {
-        const struct tree_item *t = &a->targets.items[x->first + i];
-        const struct tree_item *u = &b->targets.items[y->first + i];
-        if (t->key != u->key || t->weight != u->weight || t->index != u->index)
-            return false;
-    }
-    return true;
-}
-
-static bool domains_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
-                              const struct tree_item *y)
-{
-    if (x->key != y->key || x->count != y->count)
-        return false;
-    for (uint32_t i = 0; i < x->count; i++)
-        if (!nodes_are_equal(a, &a->nodes.items[x->first + i], b, &b->nodes.items[y->first + i]))
+    for (uint32_t i = 0; i < a->count; i++)
+        if (a->items[i].key != b->items[i].key)
             return false;
     return true;
-}
-
-static bool zones_are_equal(const struct tree *a, const struct tree_item *x, const struct tree *b,
-                            const struct tree_item *y)
-{
-    if (x->count != y->count)
-        return false;
-    for (uint32_t i = 0; i < x->count; i++)
-        if (!domains_are_equal(a, &a->domains.items[x->first + i], b,
-                               &b->domains.items[y->first + i]))
-            return false;
-    return true;
-}
-
-/* Both lists of zones are in the order of their keys. */
-static void compare_zones(struct change *c)
-{
-    const struct tree_level *old = &c->before.tree.zones;
-    const struct tree_level *new = &c->after.tree.zones;
-    uint32_t i = 0;
-    uint32_t j = 0;
-
-    while (i < old->count || j < new->count) {
-        const bool ends = i == old->count || j == new->count;
-        if (j == new->count || (!ends && old->items[i].key < new->items[j].key)) {
-            c->gone[i++] = true;
-            c->gone_count++;
-        } else if (i == old->count || new->items[j].key < old->items[i].key) {
-            c->fresh[c->fresh_count++] = j++;
-        } else {
-            if (!zones_are_equal(&c->before.tree, &old->items[i], &c->after.tree,
-                                 &new->items[j])) {
-                c->gone[i] = true;
-                c->gone_count++;
-                c->fresh[c->fresh_count++] = j;
-            }
-            i++;
-            j++;
-        }
-    }
 }
 
 static void change_free(struct change *c)
@@ -144,7 +90,7 @@ static void change_free(struct change *c)
     drawer_fini(&c->before);
     drawer_fini(&c->after);
     free(c->was);
-    free(c->gone);
+    free(c->kept);
     free(c->fresh);
     free(c);
 }
@@ -154,6 +100,25 @@ static uint32_t zone_of(const struct tree *tree, uint32_t target)
     const uint32_t node = tree->targets.items[target].parent;
 
     return tree->domains.items[tree->nodes.items[node].parent].parent;
+}
+
+static void note_changes(struct change *c, size_t before_count)
+{
+    const struct tree *old = &c->before.tree;
+    const struct tree *new = &c->after.tree;
+
+    memset(c->was, 0xff, (before_count + 1) * sizeof(*c->was));
+    memset(c->kept, 0xff, (before_count + 1) * sizeof(*c->kept));
+    for (uint32_t i = 0; i < old->targets.count; i++)
+        c->was[old->targets.items[i].index] = zone_of(old, i);
+    /* What is not marked was there before, at the same index. */
+    for (uint32_t i = 0; i < new->targets.count; i++)
+        if (!tree_item_changed(&new->nodes.items[new->targets.items[i].parent]))
+            c->kept[new->targets.items[i].index] = i;
+    for (uint32_t i = 0; i < new->zones.count; i++)
+        if (new->zones.items[i].gained)
+            c->fresh[c->fresh_count++] = i;
+    c->same_zones = zones_are_same(&old->zones, &new->zones);
 }
 
 static struct change *change_create(const struct place_target *before, size_t before_count,
@@ -169,23 +134,18 @@ static struct change *change_create(const struct place_target *before, size_t be
     if (*error == 0)
         *error = drawer_init(&c->after, targets, count, width);
     if (*error == 0) {
-        const struct tree *tree = &c->before.tree;
         c->was = malloc((before_count + 1) * sizeof(*c->was));
-        c->gone = calloc(tree->zones.count + 1, sizeof(*c->gone));
+        c->kept = malloc((before_count + 1) * sizeof(*c->kept));
         c->fresh = calloc(c->after.tree.zones.count + 1, sizeof(*c->fresh));
-        if (c->was == NULL || c->gone == NULL || c->fresh == NULL) {
+        if (c->was == NULL || c->kept == NULL || c->fresh == NULL)
             *error = SHOAL_E_NO_MEMORY;
-        } else {
-            memset(c->was, 0xff, (before_count + 1) * sizeof(*c->was));
-            for (uint32_t i = 0; i < tree->targets.count; i++)
-                c->was[tree->targets.items[i].index] = zone_of(tree, i);
-            compare_zones(c);
-        }
     }
     if (*error != 0) {
         change_free(c);
         return NULL;
     }
+    c->any = tree_compare(&c->before.tree, &c->after.tree);
+    note_changes(c, before_count);
     return c;
 }
 
@@ -199,12 +159,15 @@ static bool row_is_touched(const struct change *c, uint32_t partition, const str
     const uint64_t seed = deal_seed(partition);
     uint32_t holders[PLACE_WIDTH_MAX];
 
+    if (d->tree.zones.count < d->tree.width)
+        return true; /* not all positions are dealt */
     for (unsigned i = 0; i < d->tree.width; i++) {
         if (row->target[i] == PLACE_NONE)
             return true;
         holders[i] = c->was[row->target[i]];
         CHECK(holders[i] != UINT32_MAX);
-        if (c->gone[holders[i]] || deal_position(d->dealer, seed, holders[i]) != i)
+        if (tree_item_changed(&d->tree.zones.items[holders[i]]) ||
+            deal_position(d->dealer, seed, holders[i]) != i)
             return true;
     }
     for (uint32_t i = 0; i < c->fresh_count; i++) {
@@ -231,10 +194,10 @@ int place_table_update(struct place_table *table, const struct place_target *bef
         struct change *c = change_create(before, before_count, targets, count, width, &error);
         if (c == NULL)
             return error;
-        for (uint32_t p = 0; p < 1u << table->bits && c->gone_count + c->fresh_count > 0; p++) {
+        for (uint32_t p = 0; p < 1u << table->bits && c->any; p++) {
             struct place_row *row = &table->rows[width][p];
             if (row_is_touched(c, p, row))
-                draw_row(&c->after, p, row);
+                draw_row(&c->after, p, row, c->same_zones ? c->kept : NULL);
         }
         change_free(c);
     }

@@ -158,6 +158,7 @@ static void grow_tree(struct tree *tree, const struct sorted *sorted, size_t cou
         zone->weight += s->weight;
         zone->count = tree->domains.count - zone->first;
     }
+    tree->all.count = tree->zones.count;
 }
 
 static void enter_candidates(struct tree_level *level, uint64_t salt)

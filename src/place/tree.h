@@ -17,7 +17,10 @@
 #include "place/place.h"
 #include "place/score.h"
 
-enum { TREE_SHARE_BITS = 32 };
+enum {
+    TREE_SHARE_BITS = 32,
+    TREE_FULL = UINT16_MAX, /* rank of what has no target left */
+};
 
 struct tree_item {
     uint64_t key;    /* orders the items of a level; decides its hash */
@@ -30,6 +33,8 @@ struct tree_item {
     uint8_t least; /* shards of each set that the spread rules give it at least */
     uint8_t most;
     uint8_t used;   /* shards of the set that is being put together */
+    bool lost, gained; /* something below it, or weight; see tree_compare() */
+    uint16_t rank;  /* while a set is put together: who has least takes the next shard; see draw.c */
     uint16_t index; /* of a target: in the caller's list */
 };
 
@@ -43,6 +48,7 @@ struct tree_level {
 
 struct tree {
     unsigned width;
+    struct tree_item all; /* above the zones */
     struct tree_level zones;
     struct tree_level domains; /* by zone */
     struct tree_level nodes;   /* by domain */
@@ -56,6 +62,17 @@ struct tree {
  */
 int tree_create(struct tree *tree, const struct place_target *targets, size_t count,
                 unsigned width);
+
+/*
+ * tree_compare() - Mark, in both trees, targets that lost or gained weight from one to the other, that
+ * left or came; and all that has such a one below it. Return: whether there is any.
+ */
+bool tree_compare(struct tree *before, struct tree *after);
+
+static inline bool tree_item_changed(const struct tree_item *item)
+{
+    return item->lost || item->gained;
+}
 
 /* tree_share() - Work out the shares, which hashing does without. */
 void tree_share(struct tree *tree);
