@@ -23,7 +23,8 @@
 #include "cluster/etcd.h"
 #include "core/reactor.h"
 
-#define LEASE_S UINT64_C(3)
+/* Less than members' leases, so that the elected one's death costs little more; the least that etcd grants. */
+#define OFFICE_S UINT64_C(2)
 #define MS 1000000ull
 #define LEAD_LOOK_NS (700 * MS)
 #define FOLLOW_LOOK_NS (5000 * MS)
@@ -31,7 +32,6 @@
 #define REFUSED_NS (30000 * MS)
 #define JITTER_NS (200 * MS)
 #define WATCH_NS (60000 * MS)
-#define ASK_NODES_NS (700 * MS)
 #define FIBERS (CLUSTER_NODES_MAX / 8)
 
 enum { LEADER, MAP };
@@ -54,6 +54,7 @@ struct route {
  * @mark: see struct authority_etcd_config
  * @refused: this etcd is older than what the node knows; told once
  * @refused_revision, @refused_until_ns: of the map that nodes say is old, and when to ask them again
+ * @silent_ns: of each node, when this one took office: see struct survey
  */
 struct authority_etcd {
     struct authority_etcd_config config;
@@ -66,6 +67,7 @@ struct authority_etcd {
     struct route *route;
     int64_t lease, resign, elected, map_revision, seen_revision, refused_revision;
     uint64_t mark, kept_ns, refused_until_ns;
+    uint64_t silent_ns[CLUSTER_NODES_MAX];
     bool doubt, refused, unreachable, mapless, woken, stopping;
 };
 
@@ -285,45 +287,6 @@ static void outdated(void *ctx, uint64_t epoch)
     wake(e);
 }
 
-struct question {
-    struct authority_etcd *etcd;
-    const struct map_node *node;
-    uint64_t *newest;
-    struct fiber_group *group;
-};
-
-static void ask_node(void *arg)
-{
-    struct question *question = arg;
-    struct wire_map_get_reply reply;
-    if (authority_ask_node(question->etcd->config.net, question->node,
-                           now_ns(question->etcd) + ASK_NODES_NS, &reply) == 0)
-        *question->newest = MAX(*question->newest, reply.epoch);
-    fiber_group_done(question->group);
-    free(question);
-}
-
-/* A newer map than etcd's, at any node that answers in time? One that comes later says so itself. */
-static uint64_t newest_of_nodes(struct authority_etcd *e, const struct cluster_map *map)
-{
-    struct fiber_group group;
-    uint64_t newest = known_epoch(e);
-    fiber_group_init(&group);
-    for (uint32_t i = 0; i < map->nodes_count; i++) {
-        struct question *question = malloc(sizeof *question);
-        if (question == NULL || strcmp(map->nodes[i].name, e->name) == 0 || !map->nodes[i].up) {
-            free(question);
-            continue;
-        }
-        *question = (struct question){e, &map->nodes[i], &newest, &group};
-        fiber_group_add(&group);
-        while (fiber_spawn(e->fibers, ask_node, question) != 0)
-            fiber_sleep(MS);
-    }
-    fiber_group_wait(&group);
-    return newest;
-}
-
 static bool is_ours(const struct authority_etcd *e, const struct cluster_map *map)
 {
     static const uint8_t none[16];
@@ -331,10 +294,10 @@ static bool is_ours(const struct authority_etcd *e, const struct cluster_map *ma
            memcmp(e->config.cluster, map->cluster, sizeof map->cluster) == 0;
 }
 
-static uint64_t heard(void *ctx, uint32_t node)
+static uint64_t silent_ns(void *ctx, uint32_t node)
 {
     const struct authority_etcd *e = ctx;
-    return e->config.heard == NULL ? 0 : e->config.heard(e->config.ctx, node);
+    return e->silent_ns[node];
 }
 
 static int take_office(struct authority_etcd *e, const struct etcd_value *value)
@@ -345,7 +308,11 @@ static int take_office(struct authority_etcd *e, const struct etcd_value *value)
         LOG_ERROR("the map in etcd at %s cannot be read: %s", e->map_key, shoal_error_text(error));
         return error;
     }
-    uint64_t newest = newest_of_nodes(e, map);
+    struct survey survey = {.reactor = e->config.reactor, .net = e->config.net,
+                            .fibers = e->fibers, .self = e->name, .heard = e->config.heard,
+                            .ctx = e->config.ctx, .silent_ns = e->silent_ns};
+    authority_survey(&survey, map);
+    uint64_t newest = MAX(survey.newest, known_epoch(e));
     if (!is_ours(e, map)) {
         LOG_ERROR("the map in etcd at %s is another cluster's", e->map_key);
         error = SHOAL_E_INVALID;
@@ -355,7 +322,7 @@ static int take_office(struct authority_etcd *e, const struct etcd_value *value)
     }
     struct authority_config config = {
         .reactor = e->config.reactor, .net = e->config.net, .map = map, .save = save,
-        .outdated = outdated, .heard = heard, .ctx = e};
+        .outdated = outdated, .silent_ns = silent_ns, .ctx = e};
     e->map_revision = value->modified;
     /* A map from where somebody saw processes end: here nobody does, so the next epoch brings leases. */
     if (map->lease_ms == 0)
@@ -423,7 +390,7 @@ static void stand_for_election(struct authority_etcd *e)
     e->kept_ns = now_ns(e);
     char *value = etcd_leader_json(&self);
     if (value == NULL ||
-        e->config.etcd.ops->grant(e->config.etcd.ctx, e->lease, LEASE_S) != 0) {
+        e->config.etcd.ops->grant(e->config.etcd.ctx, e->lease, OFFICE_S) != 0) {
         free(value);
         leave_office(e);
         return;
@@ -532,7 +499,7 @@ static void keep_lease(struct authority_etcd *e)
     int error = e->config.etcd.ops->keep_alive(e->config.etcd.ctx, e->lease);
     if (error == 0)
         e->kept_ns = asked;
-    else if (error == SHOAL_E_NOT_FOUND || now_ns(e) > e->kept_ns + LEASE_S * 1000 * MS)
+    else if (error == SHOAL_E_NOT_FOUND || now_ns(e) > e->kept_ns + OFFICE_S * 1000 * MS)
         leave_office(e);
 }
 

@@ -287,15 +287,17 @@ static void silence_body(struct rig *rig)
     enroll_soon(victim, 777);
     CHECK(stored_up(rig, index));
 
-    /* A new leader begins to count when it begins to lead. */
-    victim->silent = true;
-    fiber_sleep(SILENCE_NS - SECOND);
+    /* For whoever answers it a new leader begins to count when it begins to lead. */
+    victim->silent = victim->way.cut = true;
+    fiber_sleep(SILENCE_NS - SECOND * 3 / 4);
     stop_host(first);
     struct host *second = wait_leader(rig);
-    fiber_sleep(SILENCE_NS / 2);
+    CHECK(second != victim);
+    fiber_sleep(SILENCE_NS - SECOND * 3 / 4);
     CHECK(stored_up(rig, index));
     fiber_sleep(SILENCE_NS);
     CHECK(!stored_up(rig, index));
+    victim->way.cut = false;
     start_host(rig, (unsigned)(first - rig->hosts));
     fiber_sleep(SECOND);
     CHECK(leader(rig) == second);
@@ -305,6 +307,73 @@ static void a_silent_node_is_down_after_its_time(void **state)
 {
     (void)state;
     run(silence_body, true);
+    run_with((struct rig){.body = silence_body, .configure = with_leases});
+}
+
+static void together_body(struct rig *rig)
+{
+    enroll_all(rig);
+    struct host *first = wait_leader(rig);
+    fiber_sleep(10 * SECOND);
+    uint64_t epoch = stored_epoch(rig);
+    for (unsigned i = 0; i < NODES; i++)
+        rig->hosts[i].silent = &rig->hosts[i] != first;
+    fiber_sleep(10 * SECOND);
+    CHECK(leader(rig) == first && stored_epoch(rig) == epoch + 1);
+    for (unsigned i = 0; i < NODES; i++)
+        CHECK(stored_up(rig, i) == (&rig->hosts[i] == first));
+}
+
+static void nodes_that_fell_silent_together_are_down_in_one_epoch(void **state)
+{
+    (void)state;
+    run(together_body, true);
+}
+
+static void elected_body(struct rig *rig)
+{
+    enroll_all(rig);
+    struct host *first = wait_leader(rig);
+    unsigned index = (unsigned)(first - rig->hosts);
+    fiber_sleep(10 * SECOND);
+    uint64_t epoch = stored_epoch(rig);
+    first->dead = first->silent = first->way.cut = true;
+    fiber_sleep(SILENCE_NS - SECOND / 2);
+    CHECK(stored_epoch(rig) == epoch);
+    fiber_sleep(SECOND + SECOND / 2);
+    CHECK(stored_epoch(rig) == epoch + 1 && !stored_up(rig, index));
+    fiber_sleep(20 * SECOND);
+    CHECK(leader(rig) != NULL && leader(rig) != first && stored_epoch(rig) == epoch + 1);
+}
+
+static void the_elected_node_is_down_when_its_lease_ends_as_any_other(void **state)
+{
+    (void)state;
+    run_with((struct rig){.body = elected_body, .configure = with_leases});
+}
+
+static void stalled_body(struct rig *rig)
+{
+    enroll_all(rig);
+    struct host *first = wait_leader(rig);
+    struct host *other = &rig->hosts[(first - rig->hosts + 1) % NODES];
+    fiber_sleep(10 * SECOND);
+    uint64_t epoch = stored_epoch(rig);
+    other->silent = other->way.cut = true;
+    fiber_sleep(SECOND);
+    rig->stall_ns = SILENCE_NS * 9 / 10;
+    stop_host(first);
+    CHECK(wait_leader(rig) != other && rig->stall_ns == 0);
+    other->silent = other->way.cut = false;
+    start_host(rig, (unsigned)(first - rig->hosts));
+    fiber_sleep(10 * SECOND);
+    CHECK(stored_epoch(rig) == epoch);
+}
+
+static void who_stood_still_while_it_asked_declares_nobody_dead(void **state)
+{
+    (void)state;
+    run_with((struct rig){.body = stalled_body, .configure = with_leases});
 }
 
 static void stall_body(struct rig *rig)
@@ -321,9 +390,11 @@ static void stall_body(struct rig *rig)
     fiber_sleep(20 * SECOND);
     struct host *leads = wait_leader(rig);
     CHECK(stored_epoch(rig) == epoch);
-    /* Longer than silence may last, shorter than the lease; and nobody is heard at once. */
+    /* Longer than silence may last, but etcd holds on to the office; and nobody is heard at once. */
     for (unsigned i = 0; i < NODES; i++)
         rig->hosts[i].silent = true;
+    for (unsigned i = 0; i < TEST_ETCD_LEASES; i++)
+        rig->store.leases[i].until_ns += SILENCE_NS;
     rig->clock.now_ns += SILENCE_NS + SECOND / 2;
     fiber_sleep(1); /* the time of this poll is that of before */
     fiber_sleep(SECOND);
@@ -355,6 +426,9 @@ int main(void)
         cmocka_unit_test(an_emptied_etcd_is_refused),
         cmocka_unit_test(a_silent_node_is_down_after_its_time),
         cmocka_unit_test(a_leader_that_stood_still_declares_nobody_dead),
+        cmocka_unit_test(nodes_that_fell_silent_together_are_down_in_one_epoch),
+        cmocka_unit_test(the_elected_node_is_down_when_its_lease_ends_as_any_other),
+        cmocka_unit_test(who_stood_still_while_it_asked_declares_nobody_dead),
     };
     return cmocka_run_group_tests_name("authority_etcd", tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 /*
  * Inside the authority. authority.c owns the map and publishes; authority_serve.c answers the
  * network; authority_wish.c reads what administrators want; authority_silence.c notices who is not
- * heard any more, authority_out.c who is down for too long.
+ * heard any more, authority_out.c who is down for too long; authority_survey.c asks all before one leads.
  *
  * Changes are gathered: whoever wants one queues a struct change and waits. The first of a batch
  * starts a timer; when it ends all are applied to a copy, which is saved and becomes the map. So the
@@ -100,6 +100,25 @@ bool authority_knows(const struct authority *authority, uint32_t node);
 /* [fiber] Ask a node for the epoch and the incarnation that it has; 0 or what net_call() gave. */
 int authority_ask_node(struct net *net, const struct map_node *node, uint64_t deadline_ns,
                        struct wire_map_get_reply *reply);
+
+/*
+ * struct survey - What nodes say when they are asked, authority_survey.c.
+ * @self: the node that asks, which lives. @heard: as of struct authority_etcd_config, with @ctx
+ * @newest: out: of the epochs that were answered in time; one that comes later says so itself
+ * @silent_ns: out, of each node of the map: as of struct authority_config
+ */
+struct survey {
+    struct reactor *reactor;
+    struct net *net;
+    struct fiber_pool *fibers;
+    const char *self;
+    uint64_t (*heard)(void *ctx, uint32_t node);
+    void *ctx;
+    uint64_t newest;
+    uint64_t *silent_ns;
+};
+/* [fiber] Asks all nodes that are up in the map, for 700 ms at most. */
+void authority_survey(struct survey *survey, const struct cluster_map *map);
 
 /* A node has a newer map: ours is an old one, and nothing may come of it. */
 void authority_outdated(struct authority *authority, uint64_t epoch);

@@ -2,7 +2,7 @@
 /*
  * Who is not heard any more. The books are in memory only and each authority begins them anew: what
  * an earlier one heard, or failed to hear, is no evidence, and neither is time in which this process
- * itself stood still.
+ * itself stood still. What the node of this one has heard is.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -49,11 +49,26 @@ void authority_heard(struct authority *a, const char *name, size_t len, uint32_t
     }
 }
 
-static bool is_silent(const struct authority *a, const struct map_node *node, uint32_t index)
+static bool is_silent_for(const struct authority *a, const struct map_node *node, uint32_t index,
+                          uint64_t ns)
 {
     const struct heard *heard = &a->heard[index];
     return node->up && heard->incarnation == node->incarnation &&
-           reactor_now_ns(a->config.reactor) - heard->at_ns > a->silence_ns;
+           reactor_now_ns(a->config.reactor) - heard->at_ns > ns;
+}
+
+static bool is_silent(const struct authority *a, const struct map_node *node, uint32_t index)
+{
+    return is_silent_for(a, node, index, a->silence_ns);
+}
+
+/* Whoever died together with one that is silent for so long is silent too by now: nothing is left to gather. */
+static enum apply_when when_to_apply(const struct authority *a)
+{
+    for (uint32_t i = 0; i < a->map->nodes_count; i++)
+        if (is_silent_for(a, &a->map->nodes[i], i, a->silence_ns + a->config.gather_ns))
+            return APPLY_AT_ONCE;
+    return APPLY_GATHERED;
 }
 
 struct silence {
@@ -144,18 +159,14 @@ static void ask_node(struct authority *a, const struct map_node *node)
     }
 }
 
-/*
- * The first entries of the books: what others on this host have heard, so that the death of one authority
- * does not make another count from nothing. Whoever lives has some time left to answer.
- */
+/* So that the death of one authority does not make another count from nothing. */
 static void begin_books(struct authority *a)
 {
     uint64_t now = reactor_now_ns(a->config.reactor);
     for (uint32_t i = 0; i < a->map->nodes_count; i++) {
-        uint64_t heard_ns = a->config.heard == NULL ? 0 : a->config.heard(a->config.ctx, i);
-        heard_ns = heard_ns == 0 ? now : MAX(heard_ns + a->silence_ns / 4 * 3, now) - a->silence_ns / 4 * 3;
+        uint64_t silent_ns = a->config.silent_ns == NULL ? 0 : a->config.silent_ns(a->config.ctx, i);
         a->heard[i] = (struct heard){.incarnation = a->map->nodes[i].incarnation,
-                                     .at_ns = MIN(heard_ns, now)};
+                                     .at_ns = now - MIN(silent_ns, now)};
     }
 }
 
@@ -211,7 +222,7 @@ void authority_silence(void *arg)
             tell(a);
             if (a->config.fence != NULL)
                 fence_silent(a);
-            else if (authority_apply(a, apply_silence, &silence, APPLY_GATHERED) != 0)
+            else if (authority_apply(a, apply_silence, &silence, when_to_apply(a)) != 0)
                 pause = a->silence_ns;
         }
         uint64_t due = reactor_now_ns(a->config.reactor) + pause;

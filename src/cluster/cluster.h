@@ -368,8 +368,8 @@ struct authority_door authority_remote_door(struct authority_remote *remote);
  * @outdated: a node has a newer map than this authority, which will change nothing from then on;
  *            must not block. NULL: only that node is refused
  * @gather_ns: deaths and enrolments within it are judged together; 0: 300 ms
- * @heard: when a node was last heard by others on this host, or 0; NULL: nobody listens. What an
- *         authority before this one has heard is unknown; it counts from its own beginning otherwise
+ * @silent_ns: for how long a node had not been heard, and did not answer when it was asked, before this authority
+ *         began; NULL, 0: it counts from its own beginning, for what an earlier one has heard is unknown
  * @fence: in a cluster without leases a node that is up and was not heard for @fence_ns is named here, again
  *         and again while it is silent: whoever can kill its process does, and says
  *         authority_node_died() once it has seen it end (R3). [fiber] NULL: nobody looks
@@ -384,7 +384,7 @@ struct authority_config {
     int (*save)(void *ctx, const void *map, size_t len);
     int (*wish)(void *ctx, const char *wish, char **answer);
     void (*outdated)(void *ctx, uint64_t epoch);
-    uint64_t (*heard)(void *ctx, uint32_t node);
+    uint64_t (*silent_ns)(void *ctx, uint32_t node);
     void (*fence)(void *ctx, const char *node);
     void *ctx;
     uint64_t gather_ns;
@@ -457,7 +457,7 @@ struct etcd_door etcd_client_door(struct etcd_client *client);
  * @known_epoch: of the newest map that this node has; NULL: none
  * @mark_load, @mark_save: a number that only grows, durable: how new a map this node has seen in
  *      etcd. SHOAL_E_NOT_FOUND: none yet. NULL: not kept
- * @heard: as of struct authority_config, with @ctx
+ * @heard: when this node was last asked for a lease by another (R43), or 0; NULL: it does not say
  */
 struct authority_etcd_config {
     struct reactor *reactor;

@@ -25,7 +25,10 @@
 
 struct rig;
 
-/* What stands for a node: knows an epoch, says that it lives. */
+/*
+ * What stands for a node: knows an epoch, says that it lives, and has asked the others for leases then.
+ * @silent: says nothing; asked, it answers as one that has not enrolled. @dead: does not even answer
+ */
 struct host {
     struct rig *rig;
     char name[8], address[16];
@@ -33,14 +36,15 @@ struct host {
     struct net_listener *listener;
     struct test_etcd_way way;
     struct authority_etcd *etcd;
-    uint64_t epoch, mark;
+    uint64_t epoch, mark, said_ns;
     uint32_t incarnation;
-    bool silent;
+    bool silent, dead;
 };
 
 /*
  * struct rig
  * @unfounded: etcd has no map of the cluster to begin with
+ * @stall_ns: for so long all stand still when a node is asked next
  * @configure: alters what a host's authority is created with
  */
 struct rig {
@@ -51,6 +55,7 @@ struct rig {
     struct test_etcd store;
     struct host hosts[NODES];
     bool keeps_marks, unfounded, stopping, done;
+    uint64_t stall_ns;
     struct fiber_group group;
     void (*configure)(struct host *host, struct authority_etcd_config *config);
     void (*body)(struct rig *rig);
@@ -106,6 +111,12 @@ static inline void answer(void *arg)
 static inline void request(void *ctx, struct net_request *request)
 {
     struct host *host = ctx;
+    host->rig->clock.now_ns += host->rig->stall_ns;
+    host->rig->stall_ns = 0;
+    if (host->dead) {
+        net_refuse(request, SHOAL_E_SHUTDOWN);
+        return;
+    }
     struct asked *asked = malloc(sizeof *asked);
     CHECK(asked != NULL);
     *asked = (struct asked){host, request};
@@ -132,11 +143,14 @@ static inline void beat(void *arg)
 {
     struct host *host = arg;
     struct rig *rig = host->rig;
+    fiber_sleep((uint64_t)(host - rig->hosts) * SECOND / 5); /* not all at once */
     while (!rig->stopping) {
         struct wire_heartbeat ask = {.node_len = 2, .incarnation = host->incarnation,
                                      .epoch = host->epoch};
         struct wire_heartbeat_reply reply;
         memcpy(ask.node, host->name, 2);
+        if (host->incarnation != 0 && !host->silent)
+            host->said_ns = reactor_now_ns(rig->reactor);
         if (host->incarnation != 0 && !host->silent && host->etcd != NULL) {
             struct authority_door door = authority_etcd_door(host->etcd);
             if (door.ops->heartbeat(door.ctx, &ask, &reply) == 0 && reply.epoch > host->epoch)
@@ -145,6 +159,18 @@ static inline void beat(void *arg)
         fiber_sleep(SECOND / 2);
     }
     fiber_group_done(&rig->group);
+}
+
+/* struct authority_etcd_config.heard */
+static inline uint64_t heard(void *ctx, uint32_t node)
+{
+    return ((struct host *)ctx)->rig->hosts[node].said_ns;
+}
+
+static inline void with_leases(struct host *host, struct authority_etcd_config *config)
+{
+    (void)host;
+    config->heard = heard;
 }
 
 /* ---- the rig ---- */
