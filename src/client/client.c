@@ -41,6 +41,7 @@ int client_create(struct reactor *reactor, struct net *net, const struct client_
         return SHOAL_E_NO_MEMORY;
     client->reactor = reactor;
     client->net = net;
+    client->mute_node = UINT32_MAX;
     client->config = *config;
     config_defaults(&client->config);
     list_init(&client->peers);
@@ -246,14 +247,24 @@ static int refresh_from_anybody(struct client *client, uint64_t deadline_ns)
         uint64_t before = view->map->epoch;
         uint32_t count = view->map->nodes_count;
         uint32_t first = count > 0 ? (uint32_t)prng_below(reactor_prng(client->reactor), count) : 0;
-        /* Two that answer are enough: a newer map spreads among nodes within a heartbeat. */
+        uint32_t mute = client->mute_node < count ? client->mute_node : UINT32_MAX;
+        /*
+         * Two that answer are enough: a newer map spreads among nodes within a heartbeat. Who did not
+         * answer before comes last, for it costs the most to wait for.
+         */
         unsigned answered = 0;
-        for (uint32_t i = 0; i < count && answered < 2; i++) {
-            const struct map_node *node = &view->map->nodes[(first + i) % count];
-            uint64_t limit = reactor_now_ns(client->reactor) + REFRESH_CALL_NS;
-            if (!node->up)
+        for (uint32_t i = 0; i <= count && answered < 2; i++) {
+            uint32_t index = i < count ? (first + i) % count : mute;
+            bool last = i == count;
+            if (index == UINT32_MAX || (index == mute) != last || !view->map->nodes[index].up)
                 continue;
+            const struct map_node *node = &view->map->nodes[index];
+            uint64_t limit = reactor_now_ns(client->reactor) + REFRESH_CALL_NS;
             int rc = ask_for_map(client, node->data, node->name, MIN(limit, deadline_ns));
+            if (rc == SHOAL_E_TIMEOUT)
+                client->mute_node = index;
+            else if (index == mute)
+                client->mute_node = UINT32_MAX;
             answered += rc == 0;
             best = rc == 0 ? best : worse(best, rc);
             if (client->view->map->epoch > before)

@@ -42,6 +42,7 @@ struct client {
     struct view *view; /* NULL before the first map */
     struct fiber_mutex refreshing;
     uint64_t refreshed_ns;
+    uint32_t mute_node; /* index of one that did not answer when it was asked for a map; UINT32_MAX: none */
     unsigned operations;
     struct list exchanges; /* calls under way */
     bool watching;             /* a fiber looks after them */
