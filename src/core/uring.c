@@ -375,14 +375,18 @@ void uring_arm_timeout(struct uring *uring, uint64_t due_ns)
         return;
     uring->timeout.tv_sec = (int64_t)(due_ns / 1000000000u);
     uring->timeout.tv_nsec = (long long)(due_ns % 1000000000u);
-    unsigned flags = IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME;
     if (uring->timeout_due_ns == UINT64_MAX) {
         struct io_uring_sqe *sqe = own_sqe(uring, &uring->timeout_op);
-        io_uring_prep_timeout(sqe, &uring->timeout, 0, flags);
+        io_uring_prep_timeout(sqe, &uring->timeout, 0,
+                              IORING_TIMEOUT_ABS | IORING_TIMEOUT_BOOTTIME);
     } else {
-        /* If it fires first, the update finds nothing, and its firing has made the fd readable. */
+        /*
+         * If it fires first, the update finds nothing, and its firing has made the fd readable. The clock
+         * is that of the timeout; the kernel takes none here.
+         */
         struct io_uring_sqe *sqe = own_sqe(uring, NULL);
-        io_uring_prep_timeout_update(sqe, &uring->timeout, (uintptr_t)&uring->timeout_op, flags);
+        io_uring_prep_timeout_update(sqe, &uring->timeout, (uintptr_t)&uring->timeout_op,
+                                     IORING_TIMEOUT_ABS);
     }
     uring->timeout_due_ns = due_ns;
 }
