@@ -220,9 +220,13 @@ void authority_silence(void *arg)
         struct silence silence = {a, reactor_now_ns(a->config.reactor) + a->config.gather_ns};
         if (look(a, anew) && !a->outdated) {
             tell(a);
+            int error = 0;
             if (a->config.fence != NULL)
                 fence_silent(a);
-            else if (authority_apply(a, apply_silence, &silence, when_to_apply(a)) != 0)
+            else
+                error = authority_apply(a, apply_silence, &silence, when_to_apply(a));
+            /* Not when the silent one is back already: others have to be looked after. */
+            if (error != 0 && error != SHOAL_E_EXISTS)
                 pause = a->silence_ns;
         }
         uint64_t due = reactor_now_ns(a->config.reactor) + pause;
