@@ -312,6 +312,10 @@ static int take_office(struct authority_etcd *e, const struct etcd_value *value)
                             .fibers = e->fibers, .self = e->name, .heard = e->config.heard,
                             .ctx = e->config.ctx, .silent_ns = e->silent_ns};
     authority_survey(&survey, map);
+    /* That took some of its time, and the table takes more; the next look sees whether it is still ours. */
+    uint64_t asked_ns = now_ns(e);
+    if (e->config.etcd.ops->keep_alive(e->config.etcd.ctx, e->lease) == 0)
+        e->kept_ns = asked_ns;
     uint64_t newest = MAX(survey.newest, known_epoch(e));
     if (!is_ours(e, map)) {
         LOG_ERROR("the map in etcd at %s is another cluster's", e->map_key);
@@ -493,13 +497,18 @@ static bool may_lead(const struct authority_etcd *e, const struct etcd_answer *a
 }
 
 /* Without news of its lease a leader must think that another was elected. */
+static bool may_be_over(const struct authority_etcd *e)
+{
+    return now_ns(e) > e->kept_ns + OFFICE_S * 1000 * MS;
+}
+
 static void keep_lease(struct authority_etcd *e)
 {
     uint64_t asked = now_ns(e);
     int error = e->config.etcd.ops->keep_alive(e->config.etcd.ctx, e->lease);
     if (error == 0)
         e->kept_ns = asked;
-    else if (error == SHOAL_E_NOT_FOUND || now_ns(e) > e->kept_ns + OFFICE_S * 1000 * MS)
+    else if (error == SHOAL_E_NOT_FOUND || may_be_over(e))
         leave_office(e);
 }
 
@@ -516,6 +525,8 @@ static uint64_t step(struct authority_etcd *e)
         keep_lease(e);
     uint64_t pause = FOLLOW_LOOK_NS;
     if (look(e, false, &answer) != 0) {
+        if (e->lease != 0 && may_be_over(e))
+            leave_office(e);
         pause = RETRY_NS;
     } else if (!is_newest(e, &answer)) {
         leave_office(e);

@@ -55,11 +55,13 @@ static bool grow(struct authority *a)
 static void note_absence(struct authority *a, const struct map_target *target, uint64_t now)
 {
     struct absence *absence = &a->absences[target - a->map->targets];
+    uint32_t incarnation = a->map->nodes[target->node].incarnation;
     bool down = !target->up && (target->state == TARGET_DOWN || target->state == TARGET_OUT);
     if (!down)
         *absence = (struct absence){0};
-    else if (absence->since_ns == 0)
-        *absence = (struct absence){.since_ns = now, .epoch = a->map->epoch};
+    else if (absence->since_ns == 0 || absence->incarnation != incarnation)
+        *absence = (struct absence){
+            .since_ns = now, .epoch = a->map->epoch, .incarnation = incarnation};
     if (down && absence->alone_ns == 0 && is_alone(a, target->node, absence->epoch))
         absence->alone_ns = now;
 }
@@ -70,12 +72,14 @@ static void look(struct authority *a)
     for (uint32_t i = 0; !a->stopping && grow(a) && i < a->map->targets_count; i++) {
         const struct map_target *target = &a->map->targets[i];
         note_absence(a, target, now);
-        const struct absence *absence = &a->absences[i];
-        if (absence->since_ns == 0 || now - absence->since_ns < long_ns)
+        struct absence *absence = &a->absences[i];
+        if (absence->since_ns == 0 || now - absence->since_ns < long_ns || absence->gave_up_ones)
             continue;
         bool alone = absence->alone_ns != 0 && now - absence->alone_ns >= long_ns;
         struct out out = {target->id, a->map->lease_ms == 0 || alone};
-        if (target->state == TARGET_OUT && !(out.alone && cluster_map_keeps_ones(a->map, target)))
+        absence->gave_up_ones = target->state == TARGET_OUT && out.alone &&
+                                !cluster_map_keeps_ones(a->map, target);
+        if (absence->gave_up_ones || (target->state == TARGET_OUT && !out.alone))
             continue;
         if (authority_apply(a, apply_out, &out, APPLY_GATHERED) == 0)
             LOG_WARN("target %u is down for too long: what it held is rebuilt elsewhere",

@@ -46,11 +46,14 @@ struct heard {
 /*
  * struct absence - Of a target that is down, as far as this authority has seen.
  * @since_ns: 0: it is not down
+ * @incarnation: of its node's life that ended
  * @epoch: in which it was down
  * @alone_ns: since when no other node can be in its company (R47); 0: some may be
  */
 struct absence {
     uint64_t since_ns, epoch, alone_ns;
+    uint32_t incarnation;
+    bool gave_up_ones;
 };
 
 struct authority {

@@ -16,6 +16,7 @@
 struct question {
     struct survey *survey;
     const struct map_node *node;
+    uint64_t deadline_ns;
     bool *answered;
     struct fiber_group *group;
 };
@@ -30,7 +31,9 @@ static void ask(void *arg)
     struct question *question = arg;
     struct survey *survey = question->survey;
     struct wire_map_get_reply reply;
-    if (authority_ask_node(survey->net, question->node, now_ns(survey) + ANSWER_NS, &reply) == 0) {
+    if (now_ns(survey) >= question->deadline_ns) {
+        *question->answered = true; /* not asked, so its silence says nothing */
+    } else if (authority_ask_node(survey->net, question->node, question->deadline_ns, &reply) == 0) {
         survey->newest = MAX(survey->newest, reply.epoch);
         *question->answered = true;
     }
@@ -65,10 +68,10 @@ void authority_survey(struct survey *survey, const struct cluster_map *map)
         if (answered[i] || !map->nodes[i].up)
             continue;
         struct question *question = malloc(sizeof *question);
-        answered[i] = question == NULL; /* not asked, so its silence says nothing */
+        answered[i] = question == NULL;
         if (answered[i])
             continue;
-        *question = (struct question){survey, &map->nodes[i], &answered[i], &group};
+        *question = (struct question){survey, &map->nodes[i], asked_ns + ANSWER_NS, &answered[i], &group};
         fiber_group_add(&group);
         while (fiber_spawn(survey->fibers, ask, question) != 0)
             fiber_sleep(MS);

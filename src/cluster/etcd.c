@@ -28,6 +28,7 @@
 #include "shoal/error.h"
 
 #define TRY_MS 1500
+#define QUICK_TRY_MS 600 /* where to ask again does no harm, and a leader's office may end meanwhile */
 #define CALL_MS 4000
 #define PAUSE_MS 100
 #define IDLE_MS 60000
@@ -43,6 +44,7 @@ struct etcd_client;
  * @understand: reads an answer of status 200
  * @lines: a stream, of which @on_line sees each line until it says that it has had enough
  * @unsure: an earlier try may have reached a member
+ * @try_ms: for how long one member is waited for
  */
 struct call {
     struct etcd_client *client;
@@ -54,6 +56,7 @@ struct call {
     int (*understand)(struct call *call);
     void *arg;
     bool watch, changed, unsure;
+    unsigned try_ms;
     int result;
     /* the thread's */
     CURL *easy;
@@ -280,7 +283,7 @@ static void start_try(struct call *call, uint64_t now)
 {
     struct etcd_client *client = call->client;
     uint64_t left = call->deadline_ms - now;
-    long limit = (long)(call->watch ? left : MIN(left, (uint64_t)TRY_MS));
+    long limit = (long)(call->watch ? left : MIN(left, (uint64_t)call->try_ms));
     char url[512];
     call->endpoint = client->current;
     call->problem[0] = 0;
@@ -393,6 +396,7 @@ static int client_txn(void *ctx, const struct etcd_txn *txn, struct etcd_answer 
 {
     struct txn_arg arg = {txn, answer};
     struct call call = {.path = "/v3/kv/txn", .body = etcd_txn_json(txn), .limit_ms = CALL_MS,
+                        .try_ms = txn->put_key != NULL ? TRY_MS : QUICK_TRY_MS,
                         .understand = understand_txn, .arg = &arg};
     *answer = (struct etcd_answer){0};
     return carry_out(ctx, &call);
@@ -419,7 +423,7 @@ static int understand_lease(struct call *call)
 static int client_grant(void *ctx, int64_t lease, unsigned ttl_s)
 {
     struct call call = {.path = "/v3/lease/grant", .body = lease_body(lease, ttl_s),
-                        .limit_ms = CALL_MS, .understand = understand_lease, .arg = &lease};
+                        .limit_ms = CALL_MS, .try_ms = TRY_MS, .understand = understand_lease, .arg = &lease};
     int result = carry_out(ctx, &call);
     /* An earlier try of ours made it: nobody else draws this number. */
     return result == SHOAL_E_EXISTS ? 0 : result;
@@ -428,7 +432,7 @@ static int client_grant(void *ctx, int64_t lease, unsigned ttl_s)
 static int client_keep_alive(void *ctx, int64_t lease)
 {
     struct call call = {.path = "/v3/lease/keepalive", .body = lease_body(lease, 0),
-                        .limit_ms = CALL_MS, .understand = understand_lease, .arg = &lease};
+                        .limit_ms = CALL_MS, .try_ms = QUICK_TRY_MS, .understand = understand_lease, .arg = &lease};
     return carry_out(ctx, &call);
 }
 
@@ -441,7 +445,7 @@ static int understand_nothing(struct call *call)
 static int client_revoke(void *ctx, int64_t lease)
 {
     struct call call = {.path = "/v3/lease/revoke", .body = lease_body(lease, 0),
-                        .limit_ms = CALL_MS, .understand = understand_nothing};
+                        .limit_ms = CALL_MS, .try_ms = TRY_MS, .understand = understand_nothing};
     return carry_out(ctx, &call);
 }
 

@@ -12,7 +12,7 @@
 #include "shoal/error.h"
 
 #define MAP_MAGIC 0x70616d4c414f4853u /* "SHOALmap" */
-#define MAP_FORMAT 3u
+#define MAP_FORMAT 4u
 #define MAP_HEAD_BYTES 24u
 #define HOLD_BYTES 6u /* and of a fix */
 

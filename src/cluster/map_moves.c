@@ -285,6 +285,29 @@ void cluster_map_places(const struct cluster_map *map, struct target_places *pla
 }
 
 /* Only what holds nothing that anybody needs. */
+/* What a set of one held is nowhere else; only a cache goes on without it. */
+static bool one_may_be_lost(const struct cluster_map *map)
+{
+    for (uint32_t i = 0; i < map->pools_count; i++)
+        if (map_pool_width(&map->pools[i]) == 1 && !map->pools[i].cache)
+            return false;
+    return true;
+}
+
+/*
+ * It serves nothing from now on, also if it comes back before this change is published: writes go on
+ * without it. A set of one stays with it, for nobody else has what is in it, unless that may be lost.
+ */
+static void serve_nothing(struct cluster_map *map, uint16_t target, bool alone)
+{
+    unsigned least = alone && one_may_be_lost(map) ? 1 : 2;
+    for (unsigned width = least; map->table != NULL && width <= PLACE_WIDTH_MAX; width++)
+        for (uint32_t p = 0; map->table->rows[width] != NULL && p >> map->partition_bits == 0; p++)
+            for (unsigned i = 0; i < width; i++)
+                if (map->table->rows[width][p].target[i] == target)
+                    map->table->rows[width][p].target[i] = PLACE_NONE;
+}
+
 int map_change_node_remove(struct cluster_map *map, const char *name)
 {
     struct map_node *node = find_node(map, name);
@@ -294,9 +317,11 @@ int map_change_node_remove(struct cluster_map *map, const char *name)
     if (places == NULL)
         return SHOAL_E_NO_MEMORY;
     cluster_map_places(map, places);
-    bool needed = false;
+    /* Whoever removes a dead node says that it is dead: what is left with it is a cache's sets of one (R47). */
+    bool needed = false, may_be_lost = !node->up && one_may_be_lost(map);
     for (uint32_t i = 0; i < map->targets_count; i++)
         needed |= &map->nodes[map->targets[i].node] == node &&
+                  !(may_be_lost && map->targets[i].state == TARGET_OUT) &&
                   (places[i].serves > 0 || places[i].leaves > 0);
     free(places);
     bool draining = node->draining;
@@ -309,6 +334,7 @@ int map_change_node_remove(struct cluster_map *map, const char *name)
     node->up = false;
     for (uint32_t i = 0; i < map->targets_count; i++)
         if (&map->nodes[map->targets[i].node] == node) {
+            serve_nothing(map, (uint16_t)i, true);
             map->targets[i].up = false;
             map->targets[i].state = TARGET_OUT;
             map->targets[i].device = 0; /* it may come again with another */
@@ -348,33 +374,11 @@ static uint64_t domain_of(const struct cluster_map *map, uint32_t node)
     return rack != 0 ? rack : (uint64_t)1 << 32 | node;
 }
 
-/* What a set of one held is nowhere else; only a cache goes on without it. */
-static bool one_may_be_lost(const struct cluster_map *map)
-{
-    for (uint32_t i = 0; i < map->pools_count; i++)
-        if (map_pool_width(&map->pools[i]) == 1 && !map->pools[i].cache)
-            return false;
-    return true;
-}
-
-/*
- * It serves nothing from now on, also if it comes back before this change is published: writes go on
- * without it. A set of one stays with it, for nobody else has what is in it, unless that may be lost.
- */
-static void serve_nothing(struct cluster_map *map, uint16_t target, bool alone)
-{
-    unsigned least = alone && one_may_be_lost(map) ? 1 : 2;
-    for (unsigned width = least; map->table != NULL && width <= PLACE_WIDTH_MAX; width++)
-        for (uint32_t p = 0; map->table->rows[width] != NULL && p >> map->partition_bits == 0; p++)
-            for (unsigned i = 0; i < width; i++)
-                if (map->table->rows[width][p].target[i] == target)
-                    map->table->rows[width][p].target[i] = PLACE_NONE;
-}
-
 bool cluster_map_keeps_ones(const struct cluster_map *map, const struct map_target *target)
 {
-    const struct place_row *rows = map->table == NULL ? NULL : map->table->rows[1];
-    for (uint32_t p = 0; rows != NULL && one_may_be_lost(map) && p >> map->partition_bits == 0; p++)
+    bool any = map->table != NULL && one_may_be_lost(map);
+    const struct place_row *rows = any ? map->table->rows[1] : NULL;
+    for (uint32_t p = 0; rows != NULL && p >> map->partition_bits == 0; p++)
         if (rows[p].target[0] == (uint16_t)(target - map->targets))
             return true;
     return false;

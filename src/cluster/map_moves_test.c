@@ -354,6 +354,28 @@ static void sets_of_one_are_given_up_when_their_target_is_alone(void **state)
     cluster_map_free(map);
 }
 
+/* Or when somebody who knows that the node is dead removes it. */
+static void sets_of_one_are_given_up_with_their_dead_node(void **state)
+{
+    (void)state;
+    struct cluster_map *map = cluster(7);
+    struct map_pool cache = test_pool("cache", 1, 0);
+    cache.cache = true;
+    assert_int_equal(map_change_pool_create(map, &cache), 0);
+    publish(&map);
+    assert_int_equal(map_change_node_remove(map, "n2"), SHOAL_E_CONDITION);
+    assert_int_equal(map_change_node_down(map, "n2"), 0);
+    publish(&map);
+    assert_int_equal(map_change_node_remove(map, "n2"), SHOAL_E_CONDITION);
+    assert_int_equal(map_change_target_out(map, 2, false), 0);
+    publish(&map);
+    assert_true(serves(map, 2) > 0);
+    assert_int_equal(map_change_node_remove(map, "n2"), 0);
+    publish(&map);
+    assert_int_equal(serves(map, 2), 0);
+    cluster_map_free(map);
+}
+
 static void without_a_free_node_nothing_goes_out(void **state)
 {
     (void)state;
@@ -518,6 +540,7 @@ int main(void)
         cmocka_unit_test(what_is_out_is_rebuilt_elsewhere_and_comes_back_as_a_joiner),
         cmocka_unit_test(what_returns_as_it_goes_out_serves_nothing_either),
         cmocka_unit_test(sets_of_one_are_given_up_when_their_target_is_alone),
+        cmocka_unit_test(sets_of_one_are_given_up_with_their_dead_node),
         cmocka_unit_test(without_a_free_node_nothing_goes_out),
         cmocka_unit_test(changes_upon_changes_come_to_rest),
         cmocka_unit_test(a_row_is_never_spread_worse_while_it_moves),

@@ -186,7 +186,8 @@ static unsigned pieces_to_come(const struct settling *s, const struct claim *c)
         if ((o->set.learners >> i & 1) != 0)
             n += has_good_bytes(&o->from[i], &c->version);
         else
-            n += (c->depends >> i & 1) != 0 && (o->set.learners >> (BLOB_SET_MAX + i) & 1) == 0;
+            n += (c->depends >> i & 1) != 0 &&
+                 ((o->set.learners & ~o->set.leaving) >> (BLOB_SET_MAX + i) & 1) == 0;
     }
     return n;
 }

@@ -196,8 +196,8 @@ static int forget_entry(struct lesson *l, const struct engine_entry *e,
     install_wait(t, &e->id);
     if (listed && e->prepared)
         return engine_commit(t->engine, &e->id, &e->version);
-    /* The primary has it prepared too: it is undecided, and this piece is evidence (R26). */
-    if (listed || (e->prepared && blob_version_compare(&there->prepared, &e->version) == 0))
+    /* The primary has it prepared: it is undecided, and this piece, committed or not, is evidence (R26). */
+    if (listed || blob_version_compare(&there->prepared, &e->version) == 0)
         return 0;
     counter_add(t->node->caught_up_objects, 1);
     if (!e->prepared)

@@ -210,8 +210,13 @@ static void ask_all(struct node *node)
         ask->index = i;
         ask->under_way = true;
         fiber_group_add(&node->running);
+        /* There may be more nodes than fibers; each ends, also when nobody answers. */
         while (fiber_spawn(node->asks, ask_fiber, ask) != 0)
-            node_pause(node, NODE_MS); /* more nodes than fibers; each ends, also when nobody answers */
+            if (!node_pause(node, NODE_MS)) {
+                ask->under_way = false;
+                fiber_group_done(&node->running);
+                return;
+            }
     }
 }
 

@@ -148,7 +148,8 @@ struct window_entry {
     struct window_key key;
     struct blob_version version;
     uint64_t at_ns;
-    int refusal; /* 0, or why it made no version */
+    int refusal; /* 0, or why it made no version, in @epoch */
+    uint64_t epoch;
 };
 struct window {
     struct window_entry *ring;
@@ -521,7 +522,7 @@ void window_note(struct window *window, const struct blob_request_id *request,
                  const struct blob_id *id, const struct blob_version *version, uint64_t now_ns);
 /* It was answered with @refusal, and is not to be carried out by an earlier try that is still on its way. */
 void window_note_refusal(struct window *window, const struct blob_request_id *request,
-                         const struct blob_id *id, int refusal, uint64_t now_ns);
+                         const struct blob_id *id, int refusal, uint64_t epoch, uint64_t now_ns);
 const struct window_entry *window_find(const struct window *window,
                                        const struct blob_request_id *request,
                                        const struct blob_id *id);

@@ -141,8 +141,11 @@ static int judge_retry(struct target *t, const struct request *r, const struct b
                        struct verdict *out)
 {
     const struct window_entry *old = window_find(&t->window, &r->head.request, id);
-    if (old != NULL && old->refusal != 0)
+    /* Tries of an earlier epoch are refused anyway (R1), and by now somebody else may have carried it out. */
+    if (old != NULL && old->refusal != 0 && old->epoch == t->node->map->epoch)
         return old->refusal;
+    if (old != NULL && old->refusal != 0)
+        old = NULL;
     /* An aborted version is taken out of the window, so what is in it and not newer was committed. */
     if (old != NULL && blob_version_compare(&old->version, &committed->version) <= 0) {
         out->replay = true;
@@ -168,8 +171,11 @@ static int judge_retry(struct target *t, const struct request *r, const struct b
 static int refused(struct target *t, const struct request *r, const struct blob_id *id, bool retry,
                    int error)
 {
-    if (retry && (error == SHOAL_E_NOT_FOUND || error == SHOAL_E_EXISTS || error == SHOAL_E_CONDITION))
-        window_note_refusal(&t->window, &r->head.request, id, error, node_now(t->node));
+    bool for_good = error == SHOAL_E_NOT_FOUND || error == SHOAL_E_EXISTS || error == SHOAL_E_CONDITION ||
+                    error == SHOAL_E_FULL || error == SHOAL_E_QUOTA || error == SHOAL_E_IO;
+    if (retry && for_good)
+        window_note_refusal(&t->window, &r->head.request, id, error, t->node->map->epoch,
+                            node_now(t->node));
     return error;
 }
 
@@ -327,8 +333,7 @@ static int judge(struct put *put)
     }
     if (!put->pool.cache && target_over_quota(t, &put->pool, ask->stripe_len))
         return SHOAL_E_QUOTA;
-    error = refused(t, r, &ask->id, ask->retry,
-                    judge_condition(ask->condition, &ask->expected, &put->committed));
+    error = judge_condition(ask->condition, &ask->expected, &put->committed);
     if (error == 0 && put->pool.cache && put->pool.quota_bytes > 0)
         care_make_room(t, &put->pool, ask->stripe_len);
     return error;
@@ -416,6 +421,7 @@ void serve_put(struct request *r)
         error = store(&put);
         stored = error == 0;
     }
+    error = refused(t, r, &ask.id, ask.retry, error);
     put_answer(&put, error);
     if (stored && ask.kind == BLOB_HEAD && ask.upload != 0)
         (void)upload_close(t, &ask.id, ask.upload);
@@ -478,13 +484,14 @@ void serve_remove(struct request *r)
         /* A cache may have lost it here and not elsewhere: there a delete always leaves its mark. */
         if (error == 0 && !exists(&committed) && !pool.cache)
             error = SHOAL_E_NOT_FOUND;
-        error = refused(t, r, &ask.id, ask.retry, error);
         if (error == 0)
             error = replicate_tombstone(t, object, &committed, &r->head.request,
                                         r->started_ns + r->node->config.put_ns, &verdict.version,
                                         &unlocked);
         if (error == 0 && !exists(&committed))
             error = SHOAL_E_NOT_FOUND;
+        else
+            error = refused(t, r, &ask.id, ask.retry, error);
     }
     if (error != 0) {
         reply_status(r, error);

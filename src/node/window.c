@@ -73,15 +73,16 @@ static void note(struct window *w, const struct window_entry *new)
 void window_note(struct window *w, const struct blob_request_id *request, const struct blob_id *id,
                  const struct blob_version *version, uint64_t now_ns)
 {
-    struct window_entry entry = {key_of(request, id), *version, now_ns, 0};
+    struct window_entry entry = {.key = key_of(request, id), .version = *version, .at_ns = now_ns};
     if (!is_none(request))
         note(w, &entry);
 }
 
 void window_note_refusal(struct window *w, const struct blob_request_id *request,
-                         const struct blob_id *id, int refusal, uint64_t now_ns)
+                         const struct blob_id *id, int refusal, uint64_t epoch, uint64_t now_ns)
 {
-    struct window_entry entry = {key_of(request, id), {0}, now_ns, refusal};
+    struct window_entry entry = {
+        .key = key_of(request, id), .at_ns = now_ns, .refusal = refusal, .epoch = epoch};
     if (!is_none(request))
         note(w, &entry);
 }

@@ -73,7 +73,7 @@ void host_create(struct sim *sim, struct sim_host *host, const char *name, enum 
     snprintf(host->name, sizeof host->name, "%s", name);
     snprintf(identity.name, sizeof identity.name, "%s", name);
     CHECK(reactor_create(&config, &host->reactor) == 0);
-    CHECK(fiber_pool_create(host->reactor, "sim", 8, 256u << 10, &host->fibers) == 0);
+    CHECK(fiber_pool_create(host->reactor, "sim", 32, 256u << 10, &host->fibers) == 0);
     CHECK(net_sim_create(sim->world, host->reactor, name, &identity, &host->net) == 0);
 }
 
