@@ -472,7 +472,8 @@ static unsigned drop_foreign_of(struct target *t, uint32_t partition)
             const struct engine_entry *e = &entries[i];
             if (!is_foreign(t, &e->id))
                 continue;
-            int error = e->prepared ? engine_abort(t->engine, &e->id, &e->version)
+            /* What became of it others know now, and a retry that comes here again asks them (R8). */
+            int error = e->prepared ? abort_here(t, &e->id, &e->version)
                                     : engine_drop(t->engine, &e->id, &e->version);
             dropped += error == 0;
             t->foreign |= error != 0; /* the journal was full for a moment */
