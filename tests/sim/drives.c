@@ -132,7 +132,7 @@ bool atlas_lacks_memory(const struct sim *sim)
 
 static struct sim_drive *any_drive(struct sim *sim, struct prng *prng, unsigned *node)
 {
-    if (sim->silence && sim->net_troubled)
+    if (net_may_kill(sim))
         return NULL;
     *node = faults_any_node(sim, prng)->index;
     unsigned at = (unsigned)prng_below(prng, sim->drives);

@@ -42,6 +42,12 @@ struct sim_node *faults_any_node(struct sim *sim, struct prng *prng)
     return &sim->nodes[any_index(sim, prng)];
 }
 
+/* Who was not heard while the network was in trouble is declared dead some time after it has healed. */
+bool net_may_kill(const struct sim *sim)
+{
+    return sim->silence && (sim->net_troubled || sim->now_ns < sim->net_calm_ns);
+}
+
 /* ---- processes ---- */
 
 static bool crash_one(struct sim *sim, struct prng *prng)
@@ -53,7 +59,7 @@ static bool crash_one(struct sim *sim, struct prng *prng)
     if (sim->tight && node->index == SIM_TIGHT_NODE)
         return false; /* what it could not hold it could not learn again */
     node_die(node, prng_chance(prng, 1, 2));
-    if (prng_chance(prng, 1, 6) && !(sim->silence && sim->net_troubled))
+    if (prng_chance(prng, 1, 6) && !net_may_kill(sim))
         node->replacement = SIM_WANTED;
     node->restart_ns = soon(sim, prng, 20 * MS, 8 * SECOND);
     return true;
@@ -203,6 +209,8 @@ static void heal_net(struct sim *sim)
 {
     net_sim_set_faults(sim->world, &quiet_net);
     net_sim_heal(sim->world);
+    if (sim->net_troubled)
+        sim->net_calm_ns = sim->now_ns + 4 * SECOND;
     sim->net_troubled = false;
     sim_event(sim, "the network heals");
 }

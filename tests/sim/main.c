@@ -32,7 +32,7 @@ static const struct option_spec option_table[] = {
     ARGUMENT(seeds, VALUE_U64, "1", 0, 0, 'n', "N", "How many; one after the other from S on."),
     {{"minutes", VALUE_U64, offsetof(struct arguments, duration_ns), "0", 0, 100000, NULL,
       "As many seeds as so many minutes allow."}, 'm', "M"},
-    ARGUMENT(operations, VALUE_U64, "600", 1, 2000, 'o', "N", "Of the clients, in each run."),
+    ARGUMENT(operations, VALUE_U64, "615", 1, 2000, 'o', "N", "Of the clients, in each run."),
     ARGUMENT(faults, VALUE_U64, "4294967295", 0, SIM_FAULTS_ALL, 0, "N", "No more than so many."),
     ARGUMENT(keys, VALUE_U64, "24", 1, SIM_KEYS, 0, "N", "Of each pool."),
     ARGUMENT(workers, VALUE_U64, "3", 1, SIM_CLIENT_FIBERS, 0, "N",

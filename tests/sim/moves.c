@@ -181,7 +181,7 @@ static bool stay_away(struct sim *sim)
         (sim->tight && node->index == SIM_TIGHT_NODE))
         return false;
     node_die(node, prng_chance(&sim->moves.prng, 1, 2));
-    bool other = prng_chance(&sim->moves.prng, 1, 3) && !(sim->silence && sim->net_troubled);
+    bool other = prng_chance(&sim->moves.prng, 1, 3) && !net_may_kill(sim);
     node->replacement = other ? SIM_WANTED : SIM_NONE;
     node->restart_ns = soon(sim, 10 * SECOND, 40 * SECOND);
     return true;

@@ -179,6 +179,7 @@ struct sim {
     bool tight;              /* SIM_TIGHT_NODE is soon full, and never lost */
     bool silence;            /* deaths are known by silence alone */
     bool net_troubled;       /* since it healed last */
+    uint64_t net_calm_ns;    /* until when nodes may be declared dead for what it was before */
     bool sound_drives;       /* what would befall a drive befalls the network */
     uint64_t commit_delay_ns, care_ns; /* as in engine_config and node_config; 0: what is usual */
     uint64_t pause_ns;       /* between two operations of a worker, at most */
@@ -253,6 +254,7 @@ void faults_choose(struct sim *sim);
 void faults_begin(struct sim *sim);
 void faults_tick(struct sim *sim);
 void faults_end(struct sim *sim); /* all heal, all return */
+bool net_may_kill(const struct sim *sim);
 /* At the end of a run: everything must be readable with as many nodes gone as the pools survive. */
 void faults_take_away(struct sim *sim);
 
