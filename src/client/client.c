@@ -239,6 +239,15 @@ static int worse(int best, int rc)
     return best == 0 || best == SHOAL_E_CONNECTION || best == SHOAL_E_TIMEOUT ? rc : best;
 }
 
+/* In turn from @first on, but @mute last if it is one of them: to wait for it costs the most. */
+static uint32_t whom_to_ask(uint32_t first, uint32_t i, uint32_t count, uint32_t mute)
+{
+    if (mute >= count)
+        return (first + i) % count;
+    uint32_t its_turn = (mute + count - first) % count;
+    return i == count - 1 ? mute : (first + i + (i >= its_turn)) % count;
+}
+
 static int refresh_from_anybody(struct client *client, uint64_t deadline_ns)
 {
     int best = 0;
@@ -247,19 +256,15 @@ static int refresh_from_anybody(struct client *client, uint64_t deadline_ns)
         uint64_t before = view->map->epoch;
         uint32_t count = view->map->nodes_count;
         uint32_t first = count > 0 ? (uint32_t)prng_below(reactor_prng(client->reactor), count) : 0;
-        uint32_t mute = client->mute_node < count ? client->mute_node : UINT32_MAX;
-        /*
-         * Two that answer are enough: a newer map spreads among nodes within a heartbeat. Who did not
-         * answer before comes last, for it costs the most to wait for.
-         */
+        uint32_t mute = client->mute_node;
+        /* Two that answer are enough: a newer map spreads among nodes within a heartbeat. */
         unsigned answered = 0;
-        for (uint32_t i = 0; i <= count && answered < 2; i++) {
-            uint32_t index = i < count ? (first + i) % count : mute;
-            bool last = i == count;
-            if (index == UINT32_MAX || (index == mute) != last || !view->map->nodes[index].up)
-                continue;
+        for (uint32_t i = 0; i < count && answered < 2; i++) {
+            uint32_t index = whom_to_ask(first, i, count, mute);
             const struct map_node *node = &view->map->nodes[index];
             uint64_t limit = reactor_now_ns(client->reactor) + REFRESH_CALL_NS;
+            if (!node->up)
+                continue;
             int rc = ask_for_map(client, node->data, node->name, MIN(limit, deadline_ns));
             if (rc == SHOAL_E_TIMEOUT)
                 client->mute_node = index;

@@ -423,7 +423,8 @@ static int understand_lease(struct call *call)
 static int client_grant(void *ctx, int64_t lease, unsigned ttl_s)
 {
     struct call call = {.path = "/v3/lease/grant", .body = lease_body(lease, ttl_s),
-                        .limit_ms = CALL_MS, .try_ms = TRY_MS, .understand = understand_lease, .arg = &lease};
+                        .limit_ms = CALL_MS, .try_ms = TRY_MS,
+                        .understand = understand_lease, .arg = &lease};
     int result = carry_out(ctx, &call);
     /* An earlier try of ours made it: nobody else draws this number. */
     return result == SHOAL_E_EXISTS ? 0 : result;
@@ -432,7 +433,8 @@ static int client_grant(void *ctx, int64_t lease, unsigned ttl_s)
 static int client_keep_alive(void *ctx, int64_t lease)
 {
     struct call call = {.path = "/v3/lease/keepalive", .body = lease_body(lease, 0),
-                        .limit_ms = CALL_MS, .try_ms = QUICK_TRY_MS, .understand = understand_lease, .arg = &lease};
+                        .limit_ms = CALL_MS, .try_ms = QUICK_TRY_MS,
+                        .understand = understand_lease, .arg = &lease};
     return carry_out(ctx, &call);
 }
 
@@ -445,7 +447,8 @@ static int understand_nothing(struct call *call)
 static int client_revoke(void *ctx, int64_t lease)
 {
     struct call call = {.path = "/v3/lease/revoke", .body = lease_body(lease, 0),
-                        .limit_ms = CALL_MS, .try_ms = TRY_MS, .understand = understand_nothing};
+                        .limit_ms = CALL_MS, .try_ms = TRY_MS,
+                        .understand = understand_nothing};
     return carry_out(ctx, &call);
 }
 

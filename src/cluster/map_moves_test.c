@@ -331,15 +331,21 @@ static void what_returns_as_it_goes_out_serves_nothing_either(void **state)
     cluster_map_free(map);
 }
 
-/* R47: what nobody else has of a cache is given up later than the rest, once nobody is in its company. */
-static void sets_of_one_are_given_up_when_their_target_is_alone(void **state)
+static struct cluster_map *with_cache(void)
 {
-    (void)state;
     struct cluster_map *map = cluster(7);
     struct map_pool cache = test_pool("cache", 1, 0);
     cache.cache = true;
     assert_int_equal(map_change_pool_create(map, &cache), 0);
     publish(&map);
+    return map;
+}
+
+/* R47: what nobody else has of a cache is given up later than the rest, once nobody is in its company. */
+static void sets_of_one_are_given_up_when_their_target_is_alone(void **state)
+{
+    (void)state;
+    struct cluster_map *map = with_cache();
     assert_int_equal(map_change_node_down(map, "n2"), 0);
     publish(&map);
     assert_int_equal(map_change_target_out(map, 2, false), 0);
@@ -358,11 +364,7 @@ static void sets_of_one_are_given_up_when_their_target_is_alone(void **state)
 static void sets_of_one_are_given_up_with_their_dead_node(void **state)
 {
     (void)state;
-    struct cluster_map *map = cluster(7);
-    struct map_pool cache = test_pool("cache", 1, 0);
-    cache.cache = true;
-    assert_int_equal(map_change_pool_create(map, &cache), 0);
-    publish(&map);
+    struct cluster_map *map = with_cache();
     assert_int_equal(map_change_node_remove(map, "n2"), SHOAL_E_CONDITION);
     assert_int_equal(map_change_node_down(map, "n2"), 0);
     publish(&map);

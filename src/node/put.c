@@ -141,11 +141,12 @@ static int judge_retry(struct target *t, const struct request *r, const struct b
                        struct verdict *out)
 {
     const struct window_entry *old = window_find(&t->window, &r->head.request, id);
-    /* Tries of an earlier epoch are refused anyway (R1), and by now somebody else may have carried it out. */
-    if (old != NULL && old->refusal != 0 && old->epoch == t->node->map->epoch)
-        return old->refusal;
-    if (old != NULL && old->refusal != 0)
+    if (old != NULL && old->refusal != 0) {
+        if (old->epoch == t->node->map->epoch)
+            return old->refusal;
+        /* Its tries of then are refused anyway (R1), and somebody else may have carried it out since. */
         old = NULL;
+    }
     /* An aborted version is taken out of the window, so what is in it and not newer was committed. */
     if (old != NULL && blob_version_compare(&old->version, &committed->version) <= 0) {
         out->replay = true;

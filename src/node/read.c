@@ -408,8 +408,6 @@ void serve_list(struct request *r)
         /* Describing what was found may have cost us the slot, or the lease. */
         if (error == 0)
             error = list_check(r, &ask);
-        if (error != 0)
-            break;
         if (reply.cursor == 0 || reply.count > 0)
             break;
     }
