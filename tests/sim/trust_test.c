@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who may say what: a client, and a node that is none of the cluster's, tell nodes and authority
- * everything they must not be believed. A cluster of the simulator listens, without faults.
+ * Who may say what, and when: a client, and a node that is none of the cluster's, tell nodes and authority
+ * everything they must not be believed, and a try of a request comes after its retry. A cluster of the
+ * simulator listens, without faults.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -99,10 +100,14 @@ static void expect(const char *what, int error, int wanted)
 
 /* Say @name with these fields to @to_target of its node, or to the authority. */
 #define SAY(name, address, to_target, at_epoch, ...)                                               \
+    SAY_AS(2, name, address, to_target, at_epoch, __VA_ARGS__)
+#define SAY_AS(request_, name, address, to_target, at_epoch, ...)                                  \
     ({                                                                                             \
         uint8_t header_[WIRE_MESSAGE_MAX];                                                         \
-        struct wire_head head_ = {                                                                 \
-            .type = WIRE_##name, .epoch = (at_epoch), .target = (to_target), .request = {1, 2}};   \
+        struct wire_head head_ = {.type = WIRE_##name,                                             \
+                                  .epoch = (at_epoch),                                             \
+                                  .target = (to_target),                                           \
+                                  .request = {1, (request_)}};                                     \
         static struct wire_##name message_;                                                        \
         message_ = (struct wire_##name){__VA_ARGS__};                                              \
         size_t len_ = wire_##name##_encode(header_, sizeof header_, &head_, &message_);            \
@@ -230,6 +235,48 @@ static void a_request_for_what_cannot_be_is_refused(void **state)
     with_liar("alice", NET_ROLE_CLIENT, ask_for_what_cannot_be);
 }
 
+#define TO_PRIMARY(request, name, ...)                                                             \
+    SAY_AS(request, name, address, primary->id, epoch_now(), .id = some_id, ##__VA_ARGS__)
+
+/* R8: of each request the first try comes last, as from a connection that was given up. */
+static void have_first_tries_come_last(void)
+{
+    const struct cluster_map *map = authority_map(sim->authority.authority);
+    struct target_set set;
+    char address[16];
+    cluster_map_set(map, cluster_map_pool(map, some_id.pool), &some_id, &set);
+    const struct map_target *primary = set.targets[set.primary];
+    snprintf(address, sizeof address, "node%u:1", primary->node);
+
+    expect("remove, retried",
+           TO_PRIMARY(2, remove, .retry = true, .first_epoch = epoch_now()), SHOAL_E_NOT_FOUND);
+    expect("put", TO_PRIMARY(3, put, .kind = BLOB_HEAD, .stripe_count = 1), 0);
+    expect("remove, late", TO_PRIMARY(2, remove, .retry = false), SHOAL_E_NOT_FOUND);
+    expect("it is there", TO_PRIMARY(4, stat), 0);
+
+    expect("put if absent, retried",
+           TO_PRIMARY(5, put, .kind = BLOB_HEAD, .stripe_count = 1, .condition = WIRE_IF_ABSENT,
+                      .retry = true, .first_epoch = epoch_now()),
+           SHOAL_E_EXISTS);
+    expect("content that is there, retried",
+           TO_PRIMARY(6, put, .kind = BLOB_HEAD, .stripe_count = 1, .content = true, .retry = true,
+                      .first_epoch = epoch_now()),
+           0);
+    expect("remove", TO_PRIMARY(7, remove, .retry = false), 0);
+    expect("put if absent, late",
+           TO_PRIMARY(5, put, .kind = BLOB_HEAD, .stripe_count = 1, .condition = WIRE_IF_ABSENT),
+           SHOAL_E_EXISTS);
+    expect("content, late",
+           TO_PRIMARY(6, put, .kind = BLOB_HEAD, .stripe_count = 1, .content = true), 0);
+    expect("it is gone", TO_PRIMARY(8, stat), SHOAL_E_NOT_FOUND);
+}
+
+static void a_late_first_try_changes_nothing(void **state)
+{
+    (void)state;
+    with_liar("alice", NET_ROLE_CLIENT, have_first_tries_come_last);
+}
+
 /* ---- a node ---- */
 
 static void speak_for_another_node(void)
@@ -286,6 +333,7 @@ int main(void)
         cmocka_unit_test(an_epoch_that_a_client_made_up_is_soon_forgotten),
         cmocka_unit_test(a_pool_is_closed_to_clients_that_are_not_its_users),
         cmocka_unit_test(a_request_for_what_cannot_be_is_refused),
+        cmocka_unit_test(a_late_first_try_changes_nothing),
         cmocka_unit_test(a_node_speaks_for_itself_only),
         cmocka_unit_test(an_administrators_nonsense_is_answered),
     };
